@@ -1,0 +1,1 @@
+//! issues and rotates workload certificates

@@ -1,0 +1,1 @@
+//! typed client of control

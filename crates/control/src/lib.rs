@@ -1,0 +1,1 @@
+//! store, registry, leases, snapshot computation, push, admin API

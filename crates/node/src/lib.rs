@@ -1,0 +1,1 @@
+//! launcher: drivers, seal and its init, supervision, logs

@@ -1,0 +1,1 @@
+//! the life of one connection or request from accept to access log

@@ -1,0 +1,211 @@
+//! An application after everything has been read, merged, interpolated and checked: what the launcher and the control
+//! plane work from. It is also what is kept on disk, so that a later `sinew up` can tell what changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{ApplicationName, ServiceName};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Application {
+    pub name: ApplicationName,
+    /// The folder that relative paths start from; absolute.
+    pub folder: PathBuf,
+    /// The compose files and `.env` files it was read from; absolute. They are hidden from every service.
+    pub files: Vec<PathBuf>,
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Named volumes: the name in the file -> the name on disk.
+    pub volumes: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    pub name: ServiceName,
+    /// Commands run in order, outside any seal, before anything starts (`x-sinew.build`), in `working_dir` of the build.
+    pub build: Vec<BuildCommand>,
+    /// entrypoint + command, never empty.
+    pub command: Vec<String>,
+    pub environment: BTreeMap<String, String>,
+    /// Absolute.
+    pub working_dir: PathBuf,
+    /// `user:` as written, `None`: the user who runs Sinew.
+    pub user: Option<String>,
+    pub hostname: Option<String>,
+    pub published: Vec<PublishedPort>,
+    pub expose: BTreeSet<u16>,
+    pub depends_on: Vec<Dependency>,
+    pub health: Option<HealthCheck>,
+    pub replicas: u32,
+    pub limits: Limits,
+    pub restart: RestartPolicy,
+    /// A signal's number.
+    pub stop_signal: i32,
+    pub stop_grace_ms: u64,
+    pub mounts: Vec<Mount>,
+    pub devices: Vec<Device>,
+    /// `configs:` and `secrets:` as files that appear inside the seal.
+    pub files: Vec<FileGrant>,
+    /// Services that share a network may talk to each other. Never empty (Compose's `default`).
+    pub networks: BTreeSet<String>,
+    /// `x-sinew.protocol` / port names: what a port speaks when declared; absent means detection.
+    pub protocols: BTreeMap<u16, Protocol>,
+    pub egress: Vec<Egress>,
+    /// `x-sinew.read`: further host paths that are visible, read-only.
+    pub read: Vec<PathBuf>,
+    pub labels: BTreeMap<String, String>,
+    pub init_tty: bool,
+    pub read_only: bool,
+    /// `tmpfs:` paths inside the seal.
+    pub tmpfs: Vec<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BuildCommand {
+    pub command: Vec<String>,
+    pub working_dir: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Http,
+    Tcp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    Tcp,
+    Udp,
+}
+
+/// `ports:`: served by the gateway. `host` defaults to 127.0.0.1, unlike Compose, so that nothing is open by accident.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedPort {
+    pub host: IpAddr,
+    /// `None`: a free port is chosen and shown by `sinew ps`.
+    pub published: Option<u16>,
+    pub target: u16,
+    pub protocol: Option<Protocol>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    pub service: ServiceName,
+    pub condition: DependencyCondition,
+    pub required: bool,
+    pub restart: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DependencyCondition {
+    ServiceStarted,
+    ServiceHealthy,
+    ServiceCompletedSuccessfully,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    pub probe: Probe,
+    pub interval_ms: u64,
+    pub timeout_ms: u64,
+    pub retries: u32,
+    pub start_period_ms: u64,
+    /// Until the first success; never above 100.
+    pub start_interval_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Probe {
+    /// Run inside the seal with the service's environment and user; exit code 0 is healthy.
+    Command(Vec<String>),
+    /// 200-399 is healthy.
+    Http { port: u16, path: String },
+    Tcp { port: u16 },
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Thousandths of a CPU.
+    pub cpu_milli: Option<u64>,
+    pub memory_bytes: Option<u64>,
+    pub pids: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartPolicy {
+    No,
+    Always,
+    UnlessStopped,
+    /// `None`: without end.
+    OnFailure { attempts_max: Option<u32> },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    pub source: MountSource,
+    /// Absolute path inside the seal.
+    pub target: PathBuf,
+    pub read_only: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountSource {
+    /// A key of `Application::volumes`.
+    Volume(String),
+    /// Absolute host path; `create`: a missing folder is made (short syntax of Compose).
+    Bind { path: PathBuf, create: bool },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub source: PathBuf,
+    pub target: PathBuf,
+    pub read: bool,
+    pub write: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileGrant {
+    /// What it is called in the file, for messages.
+    pub name: String,
+    pub content: FileContent,
+    /// Absolute path inside the seal: `/run/secrets/NAME`, `/NAME` or as said.
+    pub target: PathBuf,
+    pub mode: u32,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub secret: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileContent {
+    File(PathBuf),
+    /// The name of a variable of the environment of `sinew up`; its value is read at start and never stored.
+    Environment(String),
+    Inline(String),
+}
+
+/// A destination outside the mesh that a service may reach.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Egress {
+    pub host: EgressHost,
+    pub port: u16,
+    pub transport: Transport,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EgressHost {
+    Name(String),
+    /// A single address is `/32` or `/128`.
+    Network { address: IpAddr, prefix: u8 },
+}

@@ -1,0 +1,90 @@
+//! Names that must not mix, as types of their own.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            pub fn new(name: impl Into<String>) -> Self {
+                Self(name.into())
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(name: &str) -> Self {
+                Self(name.to_owned())
+            }
+        }
+    };
+}
+
+name_type! {
+    /// A service as its callers spell it in a URL: `orders`.
+    ServiceName
+}
+name_type! {
+    /// One running copy of a service: `orders-2`. Unique within an application.
+    InstanceName
+}
+name_type! {
+    /// The application (Compose: project); it is also the mesh namespace of its services.
+    ApplicationName
+}
+name_type! {
+    /// A SPIFFE trust domain, without scheme: `cold-store.sinew`.
+    TrustDomain
+}
+
+/// Who a workload is: `spiffe://<trust domain>/ns/<namespace>/svc/<service>/inst/<instance>` (SPIFFE ID 1.0, section 2).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SpiffeId(String);
+
+impl SpiffeId {
+    pub fn of_instance(
+        domain: &TrustDomain,
+        namespace: &ApplicationName,
+        service: &ServiceName,
+        instance: &InstanceName,
+    ) -> Self {
+        Self(format!("spiffe://{domain}/ns/{namespace}/svc/{service}/inst/{instance}"))
+    }
+
+    /// What every instance of a service has in common; an ID belongs to the service when it starts with this.
+    pub fn service_prefix(domain: &TrustDomain, namespace: &ApplicationName, service: &ServiceName) -> String {
+        format!("spiffe://{domain}/ns/{namespace}/svc/{service}/inst/")
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SpiffeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}

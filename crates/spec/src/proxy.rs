@@ -1,0 +1,191 @@
+//! What a proxy is told: the whole configuration of one proxy process, replaced as a whole at each revision.
+//! `sinew proxy --config FILE` reads the same type from a file, so a proxy can run with no control plane at all.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::application::Protocol;
+use crate::name::{ApplicationName, InstanceName, ServiceName, TrustDomain};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProxyConfig {
+    /// Grows; the proxy acknowledges it when requests meet it.
+    pub revision: u64,
+    pub trust_domain: TrustDomain,
+    pub namespace: ApplicationName,
+    /// Whom the proxy speaks for. `None` for a gateway's `instance` does not exist: it has a service name of its own.
+    pub service: ServiceName,
+    pub instance: InstanceName,
+    /// Present in the sidecar posture.
+    pub inbound: Option<Inbound>,
+    /// Every service that may be called.
+    pub destinations: Vec<Destination>,
+    /// Declared destinations outside the mesh (sidecar posture).
+    pub egress: Vec<EgressDestination>,
+    /// Published ports (gateway posture).
+    pub published: Vec<Published>,
+    #[serde(default)]
+    pub limits: ProxyLimits,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Inbound {
+    /// Declared protocols of the application's ports; other ports are detected.
+    pub protocols: BTreeMap<u16, Protocol>,
+    /// Services whose identity may call; the gateway is one of them where a port is published.
+    pub callers: Vec<ServiceName>,
+    /// True: answer with `Connection: close` and close what is idle.
+    pub draining: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Destination {
+    pub service: ServiceName,
+    /// Virtual address, in [`VIRTUAL_NETWORK`]; the same after every restart.
+    pub address: Ipv4Addr,
+    pub protocols: BTreeMap<u16, Protocol>,
+    /// Those in routing: healthy and not draining.
+    pub endpoints: Vec<Endpoint>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    pub instance: InstanceName,
+    pub hop: HopAddress,
+}
+
+/// Where the mutual TLS of an instance's sidecar is accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HopAddress {
+    Unix(PathBuf),
+    Tcp(SocketAddr),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressDestination {
+    /// As declared, the metric label: `plc.example:502`.
+    pub label: String,
+    /// A name is resolved by the sidecar; `None`: the original destination address is dialed as it is.
+    pub host: Option<String>,
+    pub port: u16,
+    pub matches: EgressMatch,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EgressMatch {
+    /// TCP: by the original destination. A named host has a virtual address (prefix 32).
+    Tcp { network: IpAddr, prefix: u8 },
+    /// UDP: arrives on standing socket number `socket` (see `seal::StandingSockets::udp_egress`). For a host that is a
+    /// single address or a name.
+    Udp { socket: usize, address: IpAddr },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    pub listen: SocketAddr,
+    pub service: ServiceName,
+    pub port: u16,
+    pub protocol: Option<Protocol>,
+}
+
+/// Every limit is on by default; `None` does not exist.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProxyLimits {
+    pub connect_timeout_ms: u64,
+    pub header_timeout_ms: u64,
+    pub request_timeout_ms: u64,
+    pub idle_timeout_ms: u64,
+    pub tcp_idle_timeout_ms: u64,
+    pub downstream_connections_max: usize,
+    pub upstream_connections_per_endpoint_max: usize,
+    pub upstream_idle_per_endpoint_max: usize,
+    pub upstream_pending_max: usize,
+    pub head_bytes_max: usize,
+    pub head_fields_max: usize,
+    /// How long a client may stay silent before its connection is opened upstream as TCP.
+    pub detect_ms: u64,
+}
+
+impl Default for ProxyLimits {
+    fn default() -> Self {
+        Self {
+            connect_timeout_ms: 2_000,
+            header_timeout_ms: 10_000,
+            request_timeout_ms: 300_000,
+            idle_timeout_ms: 60_000,
+            tcp_idle_timeout_ms: 3_600_000,
+            downstream_connections_max: 10_000,
+            upstream_connections_per_endpoint_max: 256,
+            upstream_idle_per_endpoint_max: 64,
+            upstream_pending_max: 1_024,
+            head_bytes_max: 64 * 1024,
+            head_fields_max: 100,
+            detect_ms: 50,
+        }
+    }
+}
+
+/// Virtual addresses of services and of named egress hosts: 198.18.0.0/15 (RFC 2544, benchmarking; never routed).
+pub const VIRTUAL_NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(198, 18, 0, 0), 15);
+/// The resolver inside every seal; queries to port 53 of it are redirected to the reserved port.
+pub const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// The one loopback port inside a seal that is Sinew's (TCP: redirected outbound and DNS over TCP; UDP: DNS).
+/// UDP egress sockets follow it downwards: `RESERVED_PORT - 1 - i`. Outside Linux's default ephemeral range.
+pub const RESERVED_PORT: u16 = 64_999;
+
+/// The control plane's side of the stream that feeds a proxy: JSON frames, each a big-endian u32 length and that many
+/// bytes (at most [`FRAME_BYTES_MAX`]), over the proxy's own Unix socket, which is also what identifies the proxy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ControlMessage {
+    Config { config: Box<ProxyConfig> },
+    /// Answer to `Certify`: PEM chain, leaf first, and the trust bundle.
+    Certificate { chain_pem: String, bundle_pem: String, not_after_unix_ms: u64 },
+    Refused { reason: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ProxyMessage {
+    /// First message: which revision is being served (0: none), so that a control plane that restarted can compare.
+    Hello { revision: u64, pid: u32 },
+    /// Ask for a certificate. Only the public key of the request is used: the identity is the socket's.
+    Certify { csr_pem: String },
+    /// Requests meet this revision now.
+    Applied { revision: u64 },
+    /// A configuration that could not be used; the last one goes on being served.
+    Rejected { revision: u64, reason: String },
+}
+
+pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What a proxy process is started with (`sinew proxy --bootstrap FILE`). Paths are in the application's private
+/// run folder (mode 0700).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bootstrap {
+    pub posture: Posture,
+    pub instance: InstanceName,
+    /// Where the control plane listens for exactly this proxy.
+    pub control: PathBuf,
+    /// Where the seal's init listens; sidecar posture.
+    pub init: Option<PathBuf>,
+    /// Where the proxy serves its admin API (HTTP/1.1: `/metrics`, `/stats.json`, `/config`, `/ready`).
+    pub admin: PathBuf,
+    /// Last-good configuration, kept by the proxy, read when the control plane is away at start.
+    pub last_good: PathBuf,
+    /// True: end when descriptor 3 (a pipe's read end) reports end of file. Foreground `up`.
+    pub lifeline: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Posture {
+    Sidecar,
+    Gateway,
+}

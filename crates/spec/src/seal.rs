@@ -1,0 +1,152 @@
+//! The words between the launcher (or a sidecar, or the CLI) and the init of a seal: JSON messages over a
+//! `SOCK_SEQPACKET` Unix socket, descriptors beside them (`SCM_RIGHTS`). One message out, one reply back per request;
+//! events are sent to connections that asked for them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::application::Transport;
+
+pub const MESSAGE_BYTES_MAX: usize = 128 * 1024;
+/// Descriptors in one message at the most.
+pub const DESCRIPTORS_MAX: usize = 64;
+
+/// How a seal is built: handed to `sinew __init` by the launcher, on the descriptor that is its first channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SealSpec {
+    pub hostname: String,
+    /// Bind mounts in order, beyond the base root file system.
+    pub mounts: Vec<SealMount>,
+    /// Host paths that are covered by nothing-to-see (file: empty and unreadable, folder: empty), after the mounts.
+    pub masked: Vec<PathBuf>,
+    /// Host paths shown read-only at their own place: the project folder, prefixes of programs, `x-sinew.read`.
+    pub shown: Vec<PathBuf>,
+    /// Empty writable file systems in memory.
+    pub tmpfs: Vec<PathBuf>,
+    /// Files with given content (configs, secrets) on a private file system in memory.
+    pub files: Vec<SealFile>,
+    pub devices: Vec<SealMount>,
+    pub egress: Vec<SealEgress>,
+    /// First content of `/etc/hosts`.
+    pub hosts: String,
+    /// Identity map of 65536 users (launcher is root); false: only the launcher's own user exists inside.
+    pub map_all_users: bool,
+    /// End the seal when the lifeline descriptor reports end of file (foreground).
+    pub lifeline: bool,
+    /// Size of one of the two log files that are kept.
+    pub log_bytes_max: u64,
+    /// cgroup folders (one per controller on v1) whose `cgroup.procs` the init is put in before it starts anything.
+    pub cgroups: Vec<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealMount {
+    pub source: PathBuf,
+    pub target: PathBuf,
+    pub read_only: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealFile {
+    pub target: PathBuf,
+    pub content: Vec<u8>,
+    pub mode: u32,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealEgress {
+    pub network: IpAddr,
+    pub prefix: u8,
+    pub port: u16,
+    pub transport: Transport,
+}
+
+/// A process to be started inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub environment: BTreeMap<String, String>,
+    pub working_dir: PathBuf,
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum InitRequest {
+    /// Start the service. Refused while it runs.
+    Start { command: Command },
+    /// Send a signal to the service's process group.
+    Signal { signal: i32 },
+    /// Kill everything in the seal but the init.
+    KillAll,
+    /// Run a further command; its standard streams are the three descriptors sent along. Its end is reported to this
+    /// connection as [`InitEvent::ExecExited`]; when the connection closes, it is killed.
+    Exec { command: Command, tty: bool },
+    /// The standing sockets: made once, the same for every asker.
+    StandingSockets,
+    /// Unconnected stream sockets made inside, for dialing the application.
+    DialSockets { count: usize, ipv6: bool },
+    /// Replace the content of `/etc/hosts`, in place.
+    Hosts { content: String },
+    Status,
+    /// Send [`InitEvent`]s to this connection from now on, the present state first.
+    Watch,
+    /// Kill everything and end the seal.
+    Shutdown,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum InitReply {
+    Done,
+    Started {
+        /// As seen inside the seal.
+        pid: i32,
+    },
+    /// With descriptors, in the order of [`StandingSockets`].
+    Standing { sockets: StandingSockets },
+    /// With that many descriptors.
+    Dial { count: usize },
+    Status { state: ServiceState },
+    Failed { reason: String },
+}
+
+/// Which descriptors come with [`InitReply::Standing`], in this order: outbound TCP listener (IPv4), outbound TCP
+/// listener (IPv6), DNS over UDP, NFLOG netlink socket, hop listener (handed in by the launcher), then UDP egress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandingSockets {
+    pub udp_egress: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum InitEvent {
+    Service { state: ServiceState },
+    ExecExited { code: i32 },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum ServiceState {
+    /// Nothing was started yet.
+    Empty,
+    Running { pid: i32, started_unix_ms: u64 },
+    /// `code`: 128 + signal for a death by signal.
+    Exited { code: i32, signal: Option<i32>, started_unix_ms: u64, ended_unix_ms: u64 },
+}
+
+/// Everything an init sends: a client tells replies from events by this.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InitMessage {
+    Reply(InitReply),
+    Event(InitEvent),
+}

@@ -1,0 +1,128 @@
+//! What is shown: the answers of the admin API, and `-o json` of the commands.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{ApplicationName, InstanceName, ServiceName};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApplicationStatus {
+    pub name: ApplicationName,
+    pub folder: String,
+    pub revision: u64,
+    /// Proxies that serve `revision`, of those subscribed.
+    pub applied: usize,
+    pub subscribed: usize,
+    pub absent: Vec<InstanceName>,
+    pub services: Vec<ServiceStatus>,
+    pub published: Vec<PublishedStatus>,
+    /// PSS of control plane and launcher, bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    pub name: ServiceName,
+    pub wanted: u32,
+    pub instances: Vec<InstanceStatus>,
+    /// What it waits for, in words; empty when nothing.
+    pub waits_for: Vec<String>,
+    pub traffic: TrafficStatus,
+    pub refused: Vec<RefusedStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    pub name: InstanceName,
+    pub state: InstanceState,
+    pub health: Health,
+    pub restarts: u32,
+    /// Host pid of the seal's init, of the sidecar and of the service (as seen from the host).
+    pub init_pid: Option<i32>,
+    pub sidecar_pid: Option<i32>,
+    pub service_pid: Option<i32>,
+    pub started_unix_ms: Option<u64>,
+    pub exit_code: Option<i32>,
+    /// PSS, bytes: the service with its children, its sidecar, its init.
+    pub memory_bytes: Option<u64>,
+    pub sidecar_memory_bytes: Option<u64>,
+    pub init_memory_bytes: Option<u64>,
+    /// The last thing that went wrong, in words.
+    pub message: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceState {
+    Waiting,
+    Starting,
+    Running,
+    Draining,
+    Stopping,
+    Stopped,
+    /// Ended and will not be restarted.
+    Exited,
+    /// Waits before the next try after a failure.
+    Backoff,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// No check declared.
+    None,
+    Starting,
+    Healthy,
+    Unhealthy,
+}
+
+/// Requests as the callers' sidecars saw them, over the last window of about ten seconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrafficStatus {
+    pub requests: u64,
+    pub requests_per_second: f64,
+    pub errors: u64,
+    pub p50_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+    pub connections: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedStatus {
+    /// `10.0.0.7:502/tcp`
+    pub destination: String,
+    pub count: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedStatus {
+    pub service: ServiceName,
+    pub listen: String,
+    pub target: u16,
+}
+
+/// `GET /stats.json` of a proxy: counters since its start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProxyStats {
+    pub revision: u64,
+    /// Outbound, by destination service.
+    pub outbound: BTreeMap<String, RouteStats>,
+    /// Inbound, by port.
+    pub inbound: BTreeMap<String, RouteStats>,
+    pub egress: BTreeMap<String, RouteStats>,
+    /// Destination -> times refused.
+    pub refused: BTreeMap<String, u64>,
+    pub connections_open: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RouteStats {
+    pub requests: u64,
+    /// 5xx and failures without an answer.
+    pub errors: u64,
+    pub connections: u64,
+    pub in_flight: u64,
+    /// Latency histogram: upper bounds in microseconds and cumulative counts.
+    pub latency_us: Vec<(u64, u64)>,
+}

@@ -1,0 +1,1 @@
+//! counters, histograms and their encodings
