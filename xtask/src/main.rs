@@ -1,1 +1,90 @@
-fn main() {}
+//! The project's own chores: `cargo xtask test` is what a contributor and CI run; the rest are its stages and the heavy
+//! scenarios that CI leaves out.
+
+mod packages;
+mod stage;
+mod tidy;
+
+use std::process::ExitCode;
+
+use stage::{Failed, Stages, cargo, root, run};
+
+const USAGE: &str = "\
+cargo xtask COMMAND
+
+  test       everything CI runs: installs what tests need (only when missing), then fmt, tidy, lint, unit,
+             integration and example tests
+  ci         the same as test
+  fmt        formatting
+  tidy       import table, file sizes, words that must not be in the tree
+  lint       clippy, warnings denied
+  unit       cargo test of every crate
+  example    unit tests of examples/, then the cold store from `sinew up` to its last labelled fault
+  size       size of the release binary, against its limit
+";
+
+fn main() -> ExitCode {
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let mut stages = Stages::default();
+    let outcome = match command.as_str() {
+        "test" | "ci" => all(&mut stages),
+        "fmt" => stages.run("fmt", fmt),
+        "tidy" => stages.run("tidy", tidy::check),
+        "lint" => stages.run("lint", lint),
+        "unit" => stages.run("unit", unit),
+        "example" => stages.run("packages", packages::install).and_then(|()| stages.run("example", example)),
+        "size" => stages.run("size", size),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    stages.print();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            eprintln!("xtask {command}: {failed}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn all(stages: &mut Stages) -> Result<(), Failed> {
+    stages.run("packages", packages::install)?;
+    stages.run("fmt", fmt)?;
+    stages.run("tidy", tidy::check)?;
+    stages.run("lint", lint)?;
+    stages.run("unit", unit)?;
+    stages.run("example", example)
+}
+
+fn fmt() -> Result<(), Failed> {
+    run(cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn lint() -> Result<(), Failed> {
+    run(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"]))
+}
+
+/// Nothing needs protoc or cmake to build; naming programs that do not exist proves it.
+fn unit() -> Result<(), Failed> {
+    run(cargo()
+        .args(["test", "--workspace", "--locked", "--quiet"])
+        .env("PROTOC", "/nonexistent")
+        .env("CMAKE", "/nonexistent"))
+}
+
+fn example() -> Result<(), Failed> {
+    run(std::process::Command::new("python3").arg("test.py").current_dir(root().join("examples/cold-store")))
+}
+
+/// MB as disks count them.
+const RELEASE_BYTES_MAX: u64 = 20_000_000;
+
+fn size() -> Result<(), Failed> {
+    run(cargo().args(["build", "--release", "--locked"]))?;
+    let binary = root().join("target/release/sinew");
+    let bytes = std::fs::metadata(&binary).map_err(|e| Failed::new(format!("read {}: {e}", binary.display())))?.len();
+    println!("release binary: {:.1} MB (limit {:.1} MB)", bytes as f64 / 1e6, RELEASE_BYTES_MAX as f64 / 1e6);
+    if bytes > RELEASE_BYTES_MAX { Err(Failed::new("the release binary is over its limit")) } else { Ok(()) }
+}

@@ -1,0 +1,64 @@
+//! What the tests need besides Rust, a C compiler and Python 3: installed only when missing.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::stage::{Failed, run};
+
+/// A program that a test starts, and the Debian package that has it.
+const NEEDED: &[(&str, &str)] = &[
+    ("curl", "curl"),
+    ("mariadbd", "mariadb-server"),
+    ("nats-server", "nats-server"),
+];
+
+pub fn install() -> Result<(), Failed> {
+    components()?;
+    let missing: Vec<&str> = NEEDED.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !on_path("apt-get") || !is_root() {
+        return Err(Failed::new(format!(
+            "the tests need these Debian packages: {}. Install them, or run this as root",
+            missing.join(" ")
+        )));
+    }
+    run(Command::new("apt-get").args(["update", "-qq"]))?;
+    // A package must not start a server of its own: tests start theirs, on free ports.
+    let policy = Path::new("/usr/sbin/policy-rc.d");
+    let guarded = !policy.exists();
+    if guarded {
+        let text = "#!/bin/sh\nexit 101\n";
+        std::fs::write(policy, text).map_err(|e| Failed::new(format!("write {}: {e}", policy.display())))?;
+        run(Command::new("chmod").args(["755", "/usr/sbin/policy-rc.d"]))?;
+    }
+    let outcome = run(Command::new("apt-get")
+        .args(["install", "-y", "-qq", "--no-install-recommends"])
+        .args(&missing)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdout(std::process::Stdio::null()));
+    if guarded {
+        let _ = std::fs::remove_file(policy);
+    }
+    outcome
+}
+
+/// The toolchain file names them; a toolchain installed without rustup has to bring them itself.
+fn components() -> Result<(), Failed> {
+    for tool in ["cargo-fmt", "cargo-clippy"] {
+        if !on_path(tool) {
+            return Err(Failed::new(format!("{tool} is missing: rustup component add rustfmt clippy")));
+        }
+    }
+    Ok(())
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|folder| folder.join(program).exists())
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0)
+}
