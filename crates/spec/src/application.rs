@@ -125,8 +125,13 @@ pub enum Probe {
     /// Run inside the seal with the service's environment and user; exit code 0 is healthy.
     Command(Vec<String>),
     /// 200-399 is healthy.
-    Http { port: u16, path: String },
-    Tcp { port: u16 },
+    Http {
+        port: u16,
+        path: String,
+    },
+    Tcp {
+        port: u16,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -144,7 +149,9 @@ pub enum RestartPolicy {
     Always,
     UnlessStopped,
     /// `None`: without end.
-    OnFailure { attempts_max: Option<u32> },
+    OnFailure {
+        attempts_max: Option<u32>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,5 +214,8 @@ pub struct Egress {
 pub enum EgressHost {
     Name(String),
     /// A single address is `/32` or `/128`.
-    Network { address: IpAddr, prefix: u8 },
+    Network {
+        address: IpAddr,
+        prefix: u8,
+    },
 }

@@ -6,6 +6,7 @@
 
 pub mod name;
 
+pub mod admin;
 pub mod application;
 pub mod proxy;
 pub mod seal;

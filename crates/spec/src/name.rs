@@ -74,7 +74,11 @@ impl SpiffeId {
     }
 
     /// What every instance of a service has in common; an ID belongs to the service when it starts with this.
-    pub fn service_prefix(domain: &TrustDomain, namespace: &ApplicationName, service: &ServiceName) -> String {
+    pub fn service_prefix(
+        domain: &TrustDomain,
+        namespace: &ApplicationName,
+        service: &ServiceName,
+    ) -> String {
         format!("spiffe://{domain}/ns/{namespace}/svc/{service}/inst/")
     }
 

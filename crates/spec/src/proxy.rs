@@ -144,10 +144,18 @@ pub const RESERVED_PORT: u16 = 64_999;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ControlMessage {
-    Config { config: Box<ProxyConfig> },
+    Config {
+        config: Box<ProxyConfig>,
+    },
     /// Answer to `Certify`: PEM chain, leaf first, and the trust bundle.
-    Certificate { chain_pem: String, bundle_pem: String, not_after_unix_ms: u64 },
-    Refused { reason: String },
+    Certificate {
+        chain_pem: String,
+        bundle_pem: String,
+        not_after_unix_ms: u64,
+    },
+    Refused {
+        reason: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

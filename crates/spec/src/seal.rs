@@ -82,20 +82,32 @@ pub struct Command {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum InitRequest {
     /// Start the service. Refused while it runs.
-    Start { command: Command },
+    Start {
+        command: Command,
+    },
     /// Send a signal to the service's process group.
-    Signal { signal: i32 },
+    Signal {
+        signal: i32,
+    },
     /// Kill everything in the seal but the init.
     KillAll,
     /// Run a further command; its standard streams are the three descriptors sent along. Its end is reported to this
     /// connection as [`InitEvent::ExecExited`]; when the connection closes, it is killed.
-    Exec { command: Command, tty: bool },
+    Exec {
+        command: Command,
+        tty: bool,
+    },
     /// The standing sockets: made once, the same for every asker.
     StandingSockets,
     /// Unconnected stream sockets made inside, for dialing the application.
-    DialSockets { count: usize, ipv6: bool },
+    DialSockets {
+        count: usize,
+        ipv6: bool,
+    },
     /// Replace the content of `/etc/hosts`, in place.
-    Hosts { content: String },
+    Hosts {
+        content: String,
+    },
     Status,
     /// Send [`InitEvent`]s to this connection from now on, the present state first.
     Watch,
@@ -112,11 +124,19 @@ pub enum InitReply {
         pid: i32,
     },
     /// With descriptors, in the order of [`StandingSockets`].
-    Standing { sockets: StandingSockets },
+    Standing {
+        sockets: StandingSockets,
+    },
     /// With that many descriptors.
-    Dial { count: usize },
-    Status { state: ServiceState },
-    Failed { reason: String },
+    Dial {
+        count: usize,
+    },
+    Status {
+        state: ServiceState,
+    },
+    Failed {
+        reason: String,
+    },
 }
 
 /// Which descriptors come with [`InitReply::Standing`], in this order: outbound TCP listener (IPv4), outbound TCP
@@ -138,9 +158,17 @@ pub enum InitEvent {
 pub enum ServiceState {
     /// Nothing was started yet.
     Empty,
-    Running { pid: i32, started_unix_ms: u64 },
+    Running {
+        pid: i32,
+        started_unix_ms: u64,
+    },
     /// `code`: 128 + signal for a death by signal.
-    Exited { code: i32, signal: Option<i32>, started_unix_ms: u64, ended_unix_ms: u64 },
+    Exited {
+        code: i32,
+        signal: Option<i32>,
+        started_unix_ms: u64,
+        ended_unix_ms: u64,
+    },
 }
 
 /// Everything an init sends: a client tells replies from events by this.
