@@ -1,1 +1,3 @@
-//! End to end
+//! The whole binary, from the outside: what a user types, sees and is left with.
+
+mod harness;
