@@ -62,6 +62,46 @@ pub struct Service {
     pub tmpfs: Vec<PathBuf>,
 }
 
+impl Service {
+    /// A service with the defaults of the Compose Specification, to be filled in.
+    pub fn new(name: impl Into<ServiceName>, command: Vec<String>) -> Self {
+        Self {
+            name: name.into(),
+            build: Vec::new(),
+            command,
+            environment: BTreeMap::new(),
+            working_dir: PathBuf::from("/"),
+            user: None,
+            hostname: None,
+            published: Vec::new(),
+            expose: BTreeSet::new(),
+            depends_on: Vec::new(),
+            health: None,
+            replicas: 1,
+            limits: Limits::default(),
+            restart: RestartPolicy::No,
+            stop_signal: 15,
+            stop_grace_ms: 10_000,
+            mounts: Vec::new(),
+            devices: Vec::new(),
+            files: Vec::new(),
+            networks: BTreeSet::from(["default".to_owned()]),
+            protocols: BTreeMap::new(),
+            egress: Vec::new(),
+            read: Vec::new(),
+            labels: BTreeMap::new(),
+            init_tty: false,
+            read_only: false,
+            tmpfs: Vec::new(),
+        }
+    }
+
+    /// Callers and callees share a network.
+    pub fn may_call(&self, other: &Self) -> bool {
+        !self.networks.is_disjoint(&other.networks)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BuildCommand {
     pub command: Vec<String>,

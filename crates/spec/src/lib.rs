@@ -8,6 +8,7 @@ pub mod name;
 
 pub mod admin;
 pub mod application;
+pub mod egress;
 pub mod proxy;
 pub mod seal;
 pub mod status;

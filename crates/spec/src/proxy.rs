@@ -2,6 +2,7 @@
 //! `sinew proxy --config FILE` reads the same type from a file, so a proxy can run with no control plane at all.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -29,6 +30,19 @@ pub struct ProxyConfig {
     pub published: Vec<Published>,
     #[serde(default)]
     pub limits: ProxyLimits,
+}
+
+impl ProxyConfig {
+    /// Says whether two configurations mean the same, whatever their revisions. Compared only between processes of one
+    /// host and version: another version may answer otherwise, and then a configuration is sent once more.
+    pub fn digest(&self) -> String {
+        let content = Self { revision: 0, ..self.clone() };
+        let bytes =
+            serde_json::to_vec(&content).expect("maps have string or number keys, paths were JSON before");
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -162,7 +176,14 @@ pub enum ControlMessage {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ProxyMessage {
     /// First message: which revision is being served (0: none), so that a control plane that restarted can compare.
-    Hello { revision: u64, pid: u32 },
+    Hello {
+        revision: u64,
+        pid: u32,
+        /// [`ProxyConfig::digest`] of what is being served; absent: nothing is. When it is what would be sent anyway,
+        /// the revision stays and nothing is sent.
+        #[serde(default)]
+        digest: Option<String>,
+    },
     /// Ask for a certificate. Only the public key of the request is used: the identity is the socket's.
     Certify { csr_pem: String },
     /// Requests meet this revision now.
@@ -170,6 +191,9 @@ pub enum ProxyMessage {
     /// A configuration that could not be used; the last one goes on being served.
     Rejected { revision: u64, reason: String },
 }
+
+/// The service that the gateway of every application is; no service of a file can be called so.
+pub const GATEWAY_SERVICE: &str = "_gateway";
 
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 
