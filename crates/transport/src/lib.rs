@@ -1,1 +1,4 @@
 //! from socket to authenticated stream
+
+pub mod descriptors;
+pub mod seal;
