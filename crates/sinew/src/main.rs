@@ -1,6 +1,37 @@
-//! The binary: wires the roles. One file per subcommand.
+//! The binary: wires the roles. One `match` on the subcommand, one file for each.
 
-#[expect(dead_code, reason = "the engine and the admin API meet here")]
+use std::process::ExitCode;
+
+mod arguments;
+mod command;
+
+#[expect(dead_code, reason = "served by the engine of a running application")]
+mod admin;
+#[expect(dead_code, reason = "answered by the engine of a running application")]
 mod operation;
 
-fn main() {}
+mod failure;
+mod suggest;
+mod table;
+mod terminal;
+mod units;
+
+use arguments::Command;
+use command::Context;
+
+fn main() -> ExitCode {
+    let arguments = match arguments::parse() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    let terminal = terminal::Terminal::detect(arguments.common.output, arguments.common.color);
+    let context = Context { common: arguments.common, files: arguments.files, terminal };
+    let done = match &arguments.command {
+        Command::Version(arguments) => command::version::run(arguments, &context),
+        Command::Completions(arguments) => command::completions::run(arguments, &context),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(&context.terminal),
+    }
+}

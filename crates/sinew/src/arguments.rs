@@ -1,0 +1,152 @@
+//! What can be typed: one definition gives the parser, the help, the completions and `docs/cli.md`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::command;
+use crate::failure::Failure;
+use crate::terminal::{ColorChoice, Format, Terminal};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "sinew",
+    version,
+    about = "Run an application from its compose file as a sealed service mesh",
+    long_about = "Run an application from its compose file as a sealed service mesh.\n\n\
+        Every service starts sealed: its only door to the network is its sidecar. Names just work \
+        (http://orders:8080); every hop is mutually authenticated, balanced and measured.",
+    after_help = "Examples:\n  \
+        sinew up                    run the application of this folder; Ctrl-C ends it\n  \
+        sinew up -d                 the same in the background\n  \
+        sinew status --watch        how it is doing\n  \
+        sinew logs -f orders        what a service says\n  \
+        sinew check                 what is wrong with the file, and what this host lacks\n\n\
+        Exit codes: 0 success, 1 it was tried and failed, 2 bad input (nothing was done).",
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    infer_long_args = false,
+    max_term_width = 110
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub files: Files,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Which application")]
+pub struct Common {
+    /// The application's name [default: `name:` of the file, else the folder's name]
+    #[arg(short, long, global = true, value_name = "NAME")]
+    pub project: Option<String>,
+
+    /// Work as if started in this folder
+    #[arg(short = 'C', long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub project_directory: Option<PathBuf>,
+
+    /// Include the services of this profile; may be repeated
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Vec<String>,
+
+    /// How results and errors are written
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        help_heading = "Output"
+    )]
+    pub output: Format,
+
+    /// When to use colours; NO_COLOR is respected
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Output")]
+    pub color: ColorChoice,
+}
+
+/// The compose files; several are merged, the last one wins.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Files {
+    /// Compose file, `-` for standard input; may be repeated, later files are merged over earlier ones
+    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, help_heading = "Which application")]
+    pub file: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Version(command::version::Arguments),
+    Completions(command::completions::Arguments),
+}
+
+/// Parses the command line. `Err`: it was help, or wrong; everything has been said and the exit code remains.
+pub fn parse() -> Result<Arguments, ExitCode> {
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    Arguments::try_parse_from(&typed).map_err(|error| {
+        let terminal = Terminal::detect(typed_format(&typed), ColorChoice::Auto);
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                let code = terminal.print(&error.render().to_string()).map_or(1, |()| 0);
+                ExitCode::from(code)
+            }
+            // Without any argument: help is the best answer, but nothing was done.
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                eprint!("{}", error.render());
+                ExitCode::from(2)
+            }
+            _ => explain(&error).report(&terminal),
+        }
+    })
+}
+
+/// clap's error in the words of all others.
+fn explain(error: &clap::Error) -> Failure {
+    let rendered = error.render().to_string();
+    let mut message = String::new();
+    let mut hints = Vec::new();
+    for line in rendered.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if let Some(tip) = line.strip_prefix("tip: ") {
+            hints.push(tip.to_owned());
+        } else if let Some(usage) = line.strip_prefix("Usage: ") {
+            hints.push(format!("usage: {usage}"));
+        } else if line.starts_with("For more information") {
+            hints.push(format!("{} shows examples", help_command()));
+        } else {
+            let line = line.strip_prefix("error: ").unwrap_or(line);
+            let gap = if message.is_empty() || message.ends_with(':') { "" } else { "; " };
+            let gap = if message.ends_with(':') { " " } else { gap };
+            message.push_str(gap);
+            message.push_str(line);
+        }
+    }
+    let failure = Failure::bad_input("arguments", message);
+    if hints.is_empty() { failure } else { failure.hint(hints.join("\n      ")) }
+}
+
+/// `sinew scale --help` when `scale` was typed.
+fn help_command() -> String {
+    let command = Arguments::command();
+    let typed = std::env::args().skip(1).find(|typed| command.find_subcommand(typed).is_some());
+    typed.map_or_else(|| "`sinew --help`".to_owned(), |name| format!("`sinew {name} --help`"))
+}
+
+/// What `-o` says, found without parsing: the parser has just failed.
+fn typed_format(typed: &[OsString]) -> Format {
+    let words: Vec<&str> =
+        typed.iter().filter_map(|word| word.to_str()).take_while(|word| *word != "--").collect();
+    let json = words.iter().any(|word| matches!(*word, "-ojson" | "-o=json" | "--output=json"))
+        || words.windows(2).any(|pair| matches!(pair, ["-o" | "--output", "json"]));
+    if json { Format::Json } else { Format::Text }
+}
+
+#[cfg(test)]
+mod tests;

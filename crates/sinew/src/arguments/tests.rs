@@ -1,0 +1,57 @@
+use super::*;
+
+#[test]
+fn the_definition_holds_together() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn every_command_shows_examples() {
+    for command in Arguments::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.starts_with("Examples:\n  sinew "), "{}: {help:?}", command.get_name());
+        assert!(command.get_about().is_some(), "{}", command.get_name());
+    }
+}
+
+#[test]
+fn the_format_is_known_even_when_parsing_failed() {
+    let check = |typed: &str, format: Format| {
+        let typed: Vec<OsString> = typed.split(' ').map(OsString::from).collect();
+        assert_eq!(typed_format(&typed), format, "{typed:?}");
+    };
+    check("sinew ps -o json --nonsense", Format::Json);
+    check("sinew --output=json pss", Format::Json);
+    check("sinew -ojson", Format::Json);
+    check("sinew ps -o text", Format::Text);
+    check("sinew exec a -- tool -o json", Format::Text);
+}
+
+/// `docs/cli.md` is written from the definition: `SINEW_UPDATE_DOCS=1 cargo test -p sinew docs` writes it anew.
+#[test]
+fn the_docs_are_as_the_definition() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+    let now = document();
+    if std::env::var_os("SINEW_UPDATE_DOCS").is_some() {
+        std::fs::write(path, &now).expect("docs/cli.md can be written");
+    }
+    let kept = std::fs::read_to_string(path).expect("docs/cli.md exists");
+    assert!(kept == now, "docs/cli.md is old: run the tests with SINEW_UPDATE_DOCS=1 and commit it");
+}
+
+fn document() -> String {
+    let mut root = Arguments::command().term_width(100);
+    root.build();
+    let mut text = format!(
+        "# The command line\n\nWritten by a test from the definition in `crates/sinew/src/arguments.rs`.\n\n\
+         ```text\n{}```\n",
+        root.render_long_help()
+    );
+    for command in root.get_subcommands().filter(|command| !command.is_hide_set()) {
+        let name = command.get_name().to_owned();
+        let mut command = command.clone().bin_name(format!("sinew {name}"));
+        text.push_str(&format!("\n## sinew {name}\n\n```text\n{}```\n", command.render_help()));
+    }
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    format!("{}\n", lines.join("\n"))
+}

@@ -1,0 +1,139 @@
+//! How a command ends when it does not succeed: exit code, words, and what to do.
+
+use std::io;
+use std::process::ExitCode;
+
+use serde::Serialize;
+use sinew_spec::admin::AdminError;
+
+use crate::terminal::{Paint, Terminal};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It was tried and failed: 1.
+    Failed,
+    /// File, arguments or an impossible request: 2. Nothing was done.
+    BadInput,
+    /// The reader of our output went away: nothing is said, 0 as everybody else does.
+    BrokenPipe,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    #[serde(skip)]
+    pub exit: Exit,
+    /// Stable word for scripts: `unknown_service`.
+    pub code: String,
+    /// What was attempted and with what.
+    pub message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The last lines that the failing service wrote.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+}
+
+impl Failure {
+    pub fn failed(code: &str, message: impl Into<String>) -> Self {
+        Self::new(Exit::Failed, code, message)
+    }
+
+    pub fn bad_input(code: &str, message: impl Into<String>) -> Self {
+        Self::new(Exit::BadInput, code, message)
+    }
+
+    /// Writing to standard output failed.
+    pub fn output(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::new(Exit::BrokenPipe, "broken_pipe", "the reader of the output went away");
+        }
+        Self::failed("output", format!("could not write to standard output: {error}"))
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    #[must_use]
+    pub fn log(mut self, log: Vec<String>) -> Self {
+        self.log = log;
+        self
+    }
+
+    /// Says it: text to standard error, JSON to standard output (one document, success or not).
+    pub fn report(&self, terminal: &Terminal) -> ExitCode {
+        if self.exit != Exit::BrokenPipe {
+            if terminal.is_json() {
+                // When even this cannot be written there is nobody left to tell.
+                let _ = terminal.print_json(&serde_json::json!({ "error": self }));
+            } else {
+                eprint!("{}", self.render(terminal));
+            }
+        }
+        ExitCode::from(match self.exit {
+            Exit::Failed => 1,
+            Exit::BadInput => 2,
+            Exit::BrokenPipe => 0,
+        })
+    }
+
+    fn render(&self, terminal: &Terminal) -> String {
+        let label = |paint, text| terminal.paint_error(paint, text);
+        let mut out = String::new();
+        out.push_str(&format!("{} {}\n", label(Paint::Bad, "error:"), self.message));
+        for line in &self.log {
+            out.push_str(&format!("  {} {line}\n", label(Paint::Dim, "|")));
+        }
+        if let Some(hint) = &self.hint {
+            out.push_str(&format!("{} {hint}\n", label(Paint::Bold, "hint:")));
+        }
+        out
+    }
+
+    fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
+        Self { exit, code: code.to_owned(), message: message.into(), hint: None, log: Vec::new() }
+    }
+}
+
+impl From<AdminError> for Failure {
+    fn from(error: AdminError) -> Self {
+        let exit = if error.code.is_bad_input() { Exit::BadInput } else { Exit::Failed };
+        let code = serde_json::to_value(error.code).ok().and_then(|code| code.as_str().map(str::to_owned));
+        Self { hint: error.hint, ..Self::new(exit, &code.unwrap_or_default(), error.message) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sinew_spec::admin::ErrorCode;
+
+    use super::*;
+
+    #[test]
+    fn says_what_where_and_what_to_do() {
+        let failure = Failure::bad_input("invalid_file", "1 problem in compose.yaml; nothing was started")
+            .hint("fix it");
+        assert_eq!(
+            failure.render(&Terminal::plain()),
+            "error: 1 problem in compose.yaml; nothing was started\n\
+             hint: fix it\n"
+        );
+    }
+
+    #[test]
+    fn errors_of_the_admin_api_keep_their_code_and_hint() {
+        let failure = Failure::from(AdminError::new(ErrorCode::UnknownService, "no service `x`").hint("y"));
+        assert_eq!((failure.exit, failure.code.as_str()), (Exit::BadInput, "unknown_service"));
+        assert_eq!(failure.hint.as_deref(), Some("y"));
+        let json = serde_json::json!({ "error": failure }).to_string();
+        assert_eq!(json, r#"{"error":{"code":"unknown_service","hint":"y","message":"no service `x`"}}"#);
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        let failure = Failure::output(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!(failure.exit, Exit::BrokenPipe);
+    }
+}
