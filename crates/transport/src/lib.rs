@@ -2,3 +2,4 @@
 
 pub mod descriptors;
 pub mod seal;
+pub mod frame;

@@ -1,0 +1,375 @@
+//! The control plane as its owner holds it: every call changes what is known and tells the proxies that are concerned.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use sinew_ca::Authority;
+use sinew_spec::application::Application;
+use sinew_spec::name::{InstanceName, ServiceName, SpiffeId, TrustDomain};
+use sinew_spec::proxy::{ControlMessage, HopAddress, ProxyConfig};
+use tokio::net::UnixListener;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::addresses::{self, Addresses};
+use crate::registry::{Epoch, GRACE, Registry, Stale};
+use crate::serve;
+use crate::store::{Store, StoreError};
+
+mod hosts;
+mod state;
+
+pub use hosts::Hosts;
+use state::{APPLICATION, Proxy, State};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the state folder {path}: {source}")]
+    StateFolder { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Authority(#[from] sinew_ca::Error),
+    #[error(transparent)]
+    Addresses(#[from] addresses::Exhausted),
+    #[error(transparent)]
+    Stale(#[from] Stale),
+    #[error("the application cannot be stored: {0}")]
+    Application(#[from] serde_json::Error),
+}
+
+pub struct ControlOptions {
+    pub application: Application,
+    /// The application's state folder, made with mode 0700 when missing: `store.redb`, `ca/`.
+    pub state_dir: PathBuf,
+    pub certificate_lifetime: Duration,
+    /// How long a proxy's stream may be away before its instance leaves routing.
+    pub grace: Duration,
+    /// Wall clock, for certificates.
+    pub clock: fn() -> SystemTime,
+}
+
+impl ControlOptions {
+    pub fn new(application: Application, state_dir: PathBuf) -> Self {
+        Self {
+            application,
+            state_dir,
+            certificate_lifetime: sinew_ca::LIFETIME_DEFAULT,
+            grace: GRACE,
+            clock: SystemTime::now,
+        }
+    }
+}
+
+/// Who serves a revision, of the proxies that it concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    pub applied: usize,
+    pub subscribed: usize,
+    /// Those that do not serve it (yet), by name.
+    pub absent: Vec<InstanceName>,
+    /// Of the absent, those that refused it, and why.
+    pub rejected: Vec<(InstanceName, String)>,
+}
+
+/// For `status`: how far all proxies are with what each was told last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ControlStatus {
+    pub revision: u64,
+    pub applied: Applied,
+}
+
+/// Cheap to clone. When the last clone is dropped, all streams and the store are closed.
+#[derive(Clone)]
+pub struct Control {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    /// What the store held when it was opened.
+    previous: Option<Application>,
+    /// Counts whatever a waiter could wait for.
+    progress: watch::Sender<u64>,
+    /// The next expiry of a lease may have moved.
+    leases: Arc<Notify>,
+    sweeper: Mutex<Option<JoinHandle<()>>>,
+    authority: Authority,
+    certificate_lifetime: Duration,
+    clock: fn() -> SystemTime,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Ok(Some(sweeper)) = self.sweeper.get_mut().map(Option::take) {
+            sweeper.abort();
+        }
+    }
+}
+
+impl Control {
+    /// Opens the state folder and takes the application over. Must be called within a runtime.
+    ///
+    /// Until [`Control::start`] nothing is pushed, so that instances that outlived the last control plane can be
+    /// added first: a proxy that comes back is never told of a world without endpoints.
+    pub fn open(options: ControlOptions) -> Result<Self, Error> {
+        let ControlOptions { application, state_dir, certificate_lifetime, grace, clock } = options;
+        let folder = |source| Error::StateFolder { path: state_dir.clone(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(&state_dir).map_err(folder)?;
+        fs::set_permissions(&state_dir, fs::Permissions::from_mode(0o700)).map_err(folder)?;
+
+        let domain = trust_domain(&application);
+        let authority = Authority::open(&state_dir.join("ca"), &domain, clock())?;
+        let store = Store::open(&state_dir.join("store.redb"))?;
+        let previous = store.get(APPLICATION, application.name.as_str())?;
+        let addresses = Addresses::from_records(
+            &store.list(addresses::SERVICE_ADDRESS)?.0,
+            &store.list(addresses::HOST_ADDRESS)?.0,
+        );
+        // What an older version wrote may be unreadable; then everything counts as changed.
+        let previous = previous.and_then(|record| serde_json::from_slice(&record.value).ok());
+        let mut state = State::new(store, domain, application.clone(), addresses, Registry::new(grace));
+        state.apply(application)?;
+        let leases = Arc::new(Notify::new());
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            previous,
+            progress: watch::Sender::new(0),
+            leases: leases.clone(),
+            sweeper: Mutex::new(None),
+            authority,
+            certificate_lifetime,
+            clock,
+        });
+        let sweeper = tokio::spawn(sweep(Arc::downgrade(&shared), leases));
+        *shared.sweeper.lock().expect(NEVER_POISONED) = Some(sweeper);
+        Ok(Self { shared })
+    }
+
+    /// What the store held when it was opened: the application as the last control plane knew it.
+    pub fn previous(&self) -> Option<Application> {
+        self.shared.previous.clone()
+    }
+
+    /// From now on proxies are told. Call it at once when there is nothing to adopt.
+    pub fn start(&self) -> u64 {
+        self.shared.change(State::start);
+        self.revision()
+    }
+
+    /// Replaces the application, on disk too. Drain and remove the instances of services that go before this: nobody
+    /// may call them afterwards.
+    pub fn apply(&self, application: Application) -> Result<u64, Error> {
+        self.shared.change(|state| state.apply(application))?;
+        Ok(self.revision())
+    }
+
+    /// A new life of an instance, out of routing until it is ready and its proxy serves. Before [`Control::start`]:
+    /// an instance that is adopted, whose proxy serves already. `listener` is the proxy's own (`control.sock`); it may
+    /// be served for every life of the instance anew or go on: an older one is closed.
+    pub fn add_instance(
+        &self,
+        service: &ServiceName,
+        instance: &InstanceName,
+        epoch: Epoch,
+        hop: HopAddress,
+        listener: UnixListener,
+    ) -> Result<u64, Error> {
+        let identity = self.identity(service, instance);
+        let weak = Arc::downgrade(&self.shared);
+        self.shared.change(|state| {
+            if state.started {
+                state.registry.add(instance, service, epoch, hop)?;
+            } else {
+                state.registry.adopt(instance, service, epoch, hop, now())?;
+            }
+            let config = watch::Sender::new(None);
+            let task = serve::run(weak, instance.clone(), identity, listener, config.subscribe());
+            state.proxies.insert(instance.clone(), Proxy::new(config, tokio::spawn(task)));
+            Ok::<(), Stale>(())
+        })?;
+        Ok(self.revision())
+    }
+
+    /// The identity that the proxy of an instance is certified with.
+    pub fn identity(&self, service: &ServiceName, instance: &InstanceName) -> SpiffeId {
+        let namespace = self.shared.state().application.name.clone();
+        SpiffeId::of_instance(self.shared.authority.trust_domain(), &namespace, service, instance)
+    }
+
+    /// Healthy (or not); nothing when the instance is not known.
+    pub fn set_ready(&self, instance: &InstanceName, ready: bool) -> u64 {
+        self.shared.change(|state| state.registry.set_ready(instance, ready));
+        self.revision()
+    }
+
+    /// Out of routing for good, and its own proxy closes what is idle. To lose no request, [`Control::drain`].
+    pub fn set_draining(&self, instance: &InstanceName) -> u64 {
+        self.shared.change(|state| state.registry.set_draining(instance));
+        self.revision()
+    }
+
+    /// In the order that loses nothing: out of routing, callers acknowledge (at most `timeout`), then the instance's
+    /// own proxy ends its connections. Returns what the callers said.
+    pub async fn drain(&self, instance: &InstanceName, timeout: Duration) -> Applied {
+        let revision = self.set_ready(instance, false);
+        let applied = self.wait_applied(revision, timeout).await;
+        self.set_draining(instance);
+        applied
+    }
+
+    /// Its process has ended: out of routing at once, its stream and listener closed.
+    pub fn remove_instance(&self, instance: &InstanceName) -> u64 {
+        self.shared.change(|state| {
+            state.registry.remove(instance);
+            state.proxies.remove(instance);
+        });
+        self.revision()
+    }
+
+    /// The proxy's process has ended (the instance lives): nobody waits for its acknowledgement until it is back.
+    pub fn proxy_ended(&self, instance: &InstanceName) {
+        self.shared.change(|state| state.proxy_ended(instance));
+    }
+
+    pub fn revision(&self) -> u64 {
+        self.shared.state().revision
+    }
+
+    /// Waits until all proxies that `revision` concerned serve it (or a later one), at most `timeout`. Proxies that
+    /// refused it, or whose process has ended, are named and not waited for.
+    pub async fn wait_applied(&self, revision: u64, timeout: Duration) -> Applied {
+        let mut progress = self.shared.progress.subscribe();
+        let wait = async {
+            loop {
+                progress.borrow_and_update();
+                let (applied, complete) = self.shared.state().applied(revision);
+                if complete || progress.changed().await.is_err() {
+                    return applied;
+                }
+            }
+        };
+        match tokio::time::timeout(timeout, wait).await {
+            Ok(applied) => applied,
+            Err(_) => self.shared.state().applied(revision).0,
+        }
+    }
+
+    /// The names that resolve inside the seals of a service; `None`: no such service.
+    pub fn hosts(&self, service: &ServiceName) -> Option<Hosts> {
+        let state = self.shared.state();
+        hosts::of(&state.application, &state.addresses, service)
+    }
+
+    /// Virtual addresses of all declared egress hosts, for [`sinew_spec::egress::plan`].
+    pub fn egress_addresses(&self) -> BTreeMap<String, Ipv4Addr> {
+        self.shared.state().addresses.hosts().clone()
+    }
+
+    /// True: callers may choose it.
+    pub fn in_routing(&self, instance: &InstanceName) -> bool {
+        self.shared.state().registry.get(instance).is_some_and(|instance| instance.in_routing())
+    }
+
+    /// What a proxy should serve now.
+    pub fn config(&self, instance: &InstanceName) -> Option<Arc<ProxyConfig>> {
+        self.shared.state().proxies.get(instance)?.config.borrow().clone()
+    }
+
+    pub fn status(&self) -> ControlStatus {
+        self.shared.state().status()
+    }
+}
+
+const NEVER_POISONED: &str = "nothing panics while it holds this lock";
+
+/// Monotonic; the runtime's, so that a test can hold it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+fn trust_domain(application: &Application) -> TrustDomain {
+    TrustDomain::new(format!("{}.sinew", application.name))
+}
+
+/// Lets leases expire; sleeps without end while none can. Holds nothing while it sleeps, so that [`Shared`] can end.
+async fn sweep(shared: Weak<Shared>, leases: Arc<Notify>) {
+    loop {
+        let Some(expiry) = shared.upgrade().map(|shared| shared.state().registry.next_expiry()) else {
+            return;
+        };
+        let expired = async {
+            match expiry {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = leases.notified() => {}
+            () = expired => {}
+        }
+        let Some(shared) = shared.upgrade() else { return };
+        shared.change(|state| state.registry.sweep(now()));
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect(NEVER_POISONED)
+    }
+
+    /// Changes what is known, tells the proxies that are concerned, and wakes who waits.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let expiry = state.registry.next_expiry();
+        let result = change(&mut state);
+        state.publish();
+        if state.registry.next_expiry() != expiry {
+            self.leases.notify_one();
+        }
+        drop(state);
+        self.progress.send_modify(|count| *count += 1);
+        result
+    }
+
+    /// A proxy's stream begins.
+    pub(crate) fn greeted(&self, instance: &InstanceName, revision: u64, digest: Option<String>) {
+        self.change(|state| state.greeted(instance, revision, digest));
+    }
+
+    /// Requests meet this revision at a proxy.
+    pub(crate) fn applied(&self, instance: &InstanceName, revision: u64) {
+        self.change(|state| state.proxy_applied(instance, revision));
+    }
+
+    pub(crate) fn rejected(&self, instance: &InstanceName, revision: u64, reason: String) {
+        self.change(|state| state.proxy_rejected(instance, revision, reason));
+    }
+
+    pub(crate) fn stream_ended(&self, instance: &InstanceName) {
+        self.change(|state| state.stream_ended(instance, now()));
+    }
+
+    pub(crate) fn certify(&self, identity: &SpiffeId, request_pem: &str) -> ControlMessage {
+        let issued = self.authority.issue(request_pem, identity, (self.clock)(), self.certificate_lifetime);
+        match issued {
+            Ok(leaf) => ControlMessage::Certificate {
+                chain_pem: leaf.chain_pem,
+                bundle_pem: self.authority.bundle_pem().to_owned(),
+                not_after_unix_ms: leaf
+                    .not_after
+                    .duration_since(UNIX_EPOCH)
+                    .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+            },
+            Err(error) => ControlMessage::Refused { reason: error.to_string() },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

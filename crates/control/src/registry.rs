@@ -1,0 +1,200 @@
+//! What is there: instances, their health as the launcher tells it, and the leases of their proxies.
+//!
+//! In memory only, and without a clock: `now` is passed in. Two kinds of news are told apart. The death of a process is
+//! known to the launcher, which removes the instance at once. The end of a proxy's stream says little (a control plane
+//! that restarts, a hand-off, a partition): it starts a grace, and when most streams end together nobody is removed,
+//! because then the cause is more likely here than there.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use sinew_spec::name::{InstanceName, ServiceName};
+use sinew_spec::proxy::{Endpoint, HopAddress};
+
+/// One life of an instance; a later life has a higher number.
+pub type Epoch = u64;
+
+/// How long a proxy's stream may be away before its instance leaves routing.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{instance} is in its life number {known}; news of number {told} comes too late")]
+pub struct Stale {
+    pub instance: InstanceName,
+    pub known: Epoch,
+    pub told: Epoch,
+}
+
+/// The right to be in routing, of one (instance, epoch).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// The proxy has not served anything yet: a call would only wait.
+    Fresh,
+    Held,
+    /// The proxy's stream is away since then; still in routing.
+    Away {
+        since: Instant,
+    },
+    /// Away for longer than the grace.
+    Expired,
+}
+
+#[derive(Clone, Debug)]
+pub struct Instance {
+    pub service: ServiceName,
+    pub epoch: Epoch,
+    pub hop: HopAddress,
+    /// As the launcher says: started, and healthy where a check is declared.
+    pub ready: bool,
+    pub draining: bool,
+    pub lease: Lease,
+}
+
+impl Instance {
+    pub fn in_routing(&self) -> bool {
+        self.ready && !self.draining && matches!(self.lease, Lease::Held | Lease::Away { .. })
+    }
+}
+
+#[derive(Debug)]
+pub struct Registry {
+    grace: Duration,
+    instances: BTreeMap<InstanceName, Instance>,
+}
+
+impl Registry {
+    pub fn new(grace: Duration) -> Self {
+        Self { grace, instances: BTreeMap::new() }
+    }
+
+    /// A new life of an instance, out of routing until it is ready and its proxy serves.
+    pub fn add(
+        &mut self,
+        name: &InstanceName,
+        service: &ServiceName,
+        epoch: Epoch,
+        hop: HopAddress,
+    ) -> Result<(), Stale> {
+        self.insert(name, service, epoch, hop, Lease::Fresh)
+    }
+
+    /// An instance that outlived the last control plane: its proxy serves already and is given the grace to come back.
+    pub fn adopt(
+        &mut self,
+        name: &InstanceName,
+        service: &ServiceName,
+        epoch: Epoch,
+        hop: HopAddress,
+        now: Instant,
+    ) -> Result<(), Stale> {
+        self.insert(name, service, epoch, hop, Lease::Away { since: now })
+    }
+
+    fn insert(
+        &mut self,
+        name: &InstanceName,
+        service: &ServiceName,
+        epoch: Epoch,
+        hop: HopAddress,
+        lease: Lease,
+    ) -> Result<(), Stale> {
+        if let Some(known) =
+            self.instances.get(name).map(|instance| instance.epoch).filter(|known| *known > epoch)
+        {
+            return Err(Stale { instance: name.clone(), known, told: epoch });
+        }
+        let instance =
+            Instance { service: service.clone(), epoch, hop, ready: false, draining: false, lease };
+        self.instances.insert(name.clone(), instance);
+        Ok(())
+    }
+
+    pub fn remove(&mut self, name: &InstanceName) {
+        self.instances.remove(name);
+    }
+
+    pub fn set_ready(&mut self, name: &InstanceName, ready: bool) {
+        self.change(name, |instance| instance.ready = ready);
+    }
+
+    pub fn set_draining(&mut self, name: &InstanceName) {
+        self.change(name, |instance| instance.draining = true);
+    }
+
+    /// The proxy has a stream and serves a configuration.
+    pub fn serves(&mut self, name: &InstanceName) {
+        self.change(name, |instance| instance.lease = Lease::Held);
+    }
+
+    pub fn stream_ended(&mut self, name: &InstanceName, now: Instant) {
+        self.change(name, |instance| {
+            if instance.lease == Lease::Held {
+                instance.lease = Lease::Away { since: now };
+            }
+        });
+    }
+
+    fn change(&mut self, name: &InstanceName, change: impl FnOnce(&mut Instance)) {
+        if let Some(instance) = self.instances.get_mut(name) {
+            change(instance);
+        }
+    }
+
+    /// Lets leases expire whose grace is over, unless it is a mass loss.
+    pub fn sweep(&mut self, now: Instant) {
+        if self.is_mass_loss() {
+            return;
+        }
+        for instance in self.instances.values_mut() {
+            if matches!(instance.lease, Lease::Away { since } if now >= since + self.grace) {
+                instance.lease = Lease::Expired;
+            }
+        }
+    }
+
+    /// When [`Registry::sweep`] may next change something; `None`: not before further news.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        if self.is_mass_loss() {
+            return None;
+        }
+        let away = self.instances.values().filter_map(|instance| match instance.lease {
+            Lease::Away { since } => Some(since + self.grace),
+            _ => None,
+        });
+        away.min()
+    }
+
+    /// More than half of all proxies are away.
+    fn is_mass_loss(&self) -> bool {
+        let mut lost = 0;
+        let mut present = 0;
+        for instance in self.instances.values() {
+            match instance.lease {
+                Lease::Fresh => {}
+                Lease::Held => present += 1,
+                Lease::Away { .. } | Lease::Expired => lost += 1,
+            }
+        }
+        lost > present
+    }
+
+    pub fn instances(&self) -> impl Iterator<Item = (&InstanceName, &Instance)> {
+        self.instances.iter()
+    }
+
+    pub fn get(&self, name: &InstanceName) -> Option<&Instance> {
+        self.instances.get(name)
+    }
+
+    /// Those of a service that may be chosen, by name.
+    pub fn endpoints(&self, service: &ServiceName) -> Vec<Endpoint> {
+        self.instances
+            .iter()
+            .filter(|(_, instance)| instance.service == *service && instance.in_routing())
+            .map(|(name, instance)| Endpoint { instance: name.clone(), hop: instance.hop.clone() })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! One proxy's end of the line: its own Unix listener, which is also what identifies it.
+
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use sinew_spec::name::{InstanceName, SpiffeId};
+use sinew_spec::proxy::{ControlMessage, ProxyConfig, ProxyMessage};
+use sinew_transport::frame::{FrameError, FrameReader, write_frame};
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::plane::Shared;
+
+/// For the greeting, and for a message to be taken by the other side.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// After a failed accept (no descriptors left, say).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+type Configs = watch::Receiver<Option<Arc<ProxyConfig>>>;
+
+/// Serves one proxy: one stream at a time. A new one takes the place of the old, whose process is gone or going.
+pub async fn run(
+    shared: Weak<Shared>,
+    instance: InstanceName,
+    identity: SpiffeId,
+    listener: UnixListener,
+    configs: Configs,
+) {
+    let mut stream: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
+    loop {
+        let ended = async {
+            match &mut stream {
+                Some(stream) => stream.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((accepted, _)) => {
+                    let line = Line {
+                        shared: shared.clone(),
+                        instance: instance.clone(),
+                        identity: identity.clone(),
+                        configs: configs.clone(),
+                        sent: 0,
+                    };
+                    stream = Some(Box::pin(line.run(accepted)));
+                }
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            },
+            () = ended => {
+                stream = None;
+                let Some(shared) = shared.upgrade() else { return };
+                shared.stream_ended(&instance);
+            }
+        }
+    }
+}
+
+struct Line {
+    shared: Weak<Shared>,
+    instance: InstanceName,
+    identity: SpiffeId,
+    configs: Configs,
+    /// The revision that the proxy has.
+    sent: u64,
+}
+
+impl Line {
+    /// Returns when the stream is of no more use, for whatever reason: the proxy connects again.
+    async fn run(mut self, stream: UnixStream) {
+        let _ = self.converse(stream).await;
+    }
+
+    async fn converse(&mut self, stream: UnixStream) -> Result<(), FrameError> {
+        let (mut read, mut write) = stream.into_split();
+        let mut frames = FrameReader::new();
+        let greeting = timeout(PATIENCE, frames.next(&mut read)).await.map_err(|_| FrameError::Cut)??;
+        let Some(ProxyMessage::Hello { revision, digest, .. }) = greeting else { return Ok(()) };
+        self.sent = revision;
+        self.shared()?.greeted(&self.instance, revision, digest);
+        loop {
+            self.push(&mut write).await?;
+            tokio::select! {
+                message = frames.next(&mut read) => match message? {
+                    Some(message) => self.answer(message, &mut write).await?,
+                    None => return Ok(()),
+                },
+                changed = self.configs.changed() => if changed.is_err() {
+                    return Ok(());
+                },
+            }
+        }
+    }
+
+    async fn push(&mut self, write: &mut OwnedWriteHalf) -> Result<(), FrameError> {
+        let config = self.configs.borrow_and_update().clone();
+        let Some(config) = config.filter(|config| config.revision != self.sent) else { return Ok(()) };
+        self.sent = config.revision;
+        send(write, &ControlMessage::Config { config: Box::new((*config).clone()) }).await
+    }
+
+    async fn answer(&mut self, message: ProxyMessage, write: &mut OwnedWriteHalf) -> Result<(), FrameError> {
+        match message {
+            ProxyMessage::Hello { revision, digest, .. } => {
+                self.sent = revision;
+                self.shared()?.greeted(&self.instance, revision, digest);
+                Ok(())
+            }
+            ProxyMessage::Certify { csr_pem } => {
+                let answer = self.shared()?.certify(&self.identity, &csr_pem);
+                send(write, &answer).await
+            }
+            ProxyMessage::Applied { revision } => {
+                self.shared()?.applied(&self.instance, revision);
+                Ok(())
+            }
+            ProxyMessage::Rejected { revision, reason } => {
+                self.shared()?.rejected(&self.instance, revision, reason);
+                Ok(())
+            }
+        }
+    }
+
+    fn shared(&self) -> Result<Arc<Shared>, FrameError> {
+        self.shared.upgrade().ok_or(FrameError::Cut)
+    }
+}
+
+async fn send(write: &mut OwnedWriteHalf, message: &ControlMessage) -> Result<(), FrameError> {
+    timeout(PATIENCE, write_frame(write, message)).await.map_err(|_| FrameError::Cut)?
+}

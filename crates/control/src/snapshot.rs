@@ -1,0 +1,118 @@
+//! From (application, what is there) to what every proxy is told. Pure: the same input gives the same output, and the
+//! revision is left at 0 for the caller to stamp.
+
+use std::collections::BTreeMap;
+
+use sinew_spec::application::{Application, Service};
+use sinew_spec::egress;
+use sinew_spec::name::{InstanceName, ServiceName, TrustDomain};
+use sinew_spec::proxy::{Destination, GATEWAY_SERVICE, Inbound, ProxyConfig, ProxyLimits, Published};
+use std::net::SocketAddr;
+
+use crate::addresses::Addresses;
+use crate::registry::{Instance, Registry};
+
+pub struct View<'a> {
+    pub application: &'a Application,
+    pub trust_domain: &'a TrustDomain,
+    pub addresses: &'a Addresses,
+    pub registry: &'a Registry,
+}
+
+impl View<'_> {
+    /// One configuration per instance, the gateway's among them.
+    pub fn configs(&self) -> BTreeMap<InstanceName, ProxyConfig> {
+        let destinations: BTreeMap<&ServiceName, Destination> = self
+            .application
+            .services
+            .values()
+            .filter_map(|service| Some((&service.name, self.destination(service)?)))
+            .collect();
+        let mut of_service: BTreeMap<&ServiceName, ProxyConfig> = BTreeMap::new();
+        let mut configs = BTreeMap::new();
+        for (name, instance) in self.registry.instances() {
+            let shared = of_service
+                .entry(&instance.service)
+                .or_insert_with(|| self.service_config(&instance.service, &destinations));
+            configs.insert(name.clone(), instance_config(shared, name, instance));
+        }
+        configs
+    }
+
+    fn destination(&self, service: &Service) -> Option<Destination> {
+        Some(Destination {
+            service: service.name.clone(),
+            address: self.addresses.service(&service.name)?,
+            protocols: service.protocols.clone(),
+            endpoints: self.registry.endpoints(&service.name),
+        })
+    }
+
+    /// What all instances of a service have in common.
+    fn service_config(&self, name: &ServiceName, all: &BTreeMap<&ServiceName, Destination>) -> ProxyConfig {
+        let mut config = ProxyConfig {
+            revision: 0,
+            trust_domain: self.trust_domain.clone(),
+            namespace: self.application.name.clone(),
+            service: name.clone(),
+            instance: InstanceName::new(""),
+            inbound: None,
+            destinations: Vec::new(),
+            egress: Vec::new(),
+            published: Vec::new(),
+            limits: ProxyLimits::default(),
+        };
+        let services = self.application.services.values();
+        if name.as_str() == GATEWAY_SERVICE {
+            let published = services.filter(|service| !service.published.is_empty());
+            for service in published {
+                config.destinations.extend(all.get(&service.name).cloned());
+                config.published.extend(published_ports(service));
+            }
+        } else if let Some(service) = self.application.services.get(name) {
+            let callable = services.filter(|other| service.may_call(other));
+            config.destinations.extend(callable.filter_map(|other| all.get(&other.name).cloned()));
+            config.egress = egress::plan(service, self.addresses.hosts()).1;
+            config.inbound = Some(Inbound {
+                protocols: service.protocols.clone(),
+                callers: self.callers(service),
+                draining: false,
+            });
+        } else {
+            // Its service left the application: nobody calls it any more, and it ends what it has.
+            config.inbound =
+                Some(Inbound { protocols: BTreeMap::new(), callers: Vec::new(), draining: true });
+        }
+        config
+    }
+
+    fn callers(&self, service: &Service) -> Vec<ServiceName> {
+        let mut callers: Vec<ServiceName> = Vec::new();
+        if !service.published.is_empty() {
+            callers.push(GATEWAY_SERVICE.into());
+        }
+        let others = self.application.services.values().filter(|other| other.may_call(service));
+        callers.extend(others.map(|other| other.name.clone()));
+        callers
+    }
+}
+
+fn published_ports(service: &Service) -> impl Iterator<Item = Published> + '_ {
+    service.published.iter().map(|port| Published {
+        listen: SocketAddr::new(port.host, port.published.unwrap_or(0)),
+        service: service.name.clone(),
+        port: port.target,
+        protocol: port.protocol.or_else(|| service.protocols.get(&port.target).copied()),
+    })
+}
+
+fn instance_config(shared: &ProxyConfig, name: &InstanceName, instance: &Instance) -> ProxyConfig {
+    let mut config = ProxyConfig { instance: name.clone(), ..shared.clone() };
+    if let Some(inbound) = &mut config.inbound {
+        inbound.draining |= instance.draining;
+    }
+    config
+}
+
+#[cfg(test)]
+mod tests;
