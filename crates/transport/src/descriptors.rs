@@ -75,7 +75,7 @@ pub struct Channel {
 impl Channel {
     /// `socket` must be connected, `SOCK_SEQPACKET` and non-blocking.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
-        Ok(Self { socket: AsyncFd::register(socket)? })
+        Ok(Self { socket: sys::watch(socket)? })
     }
 
     pub async fn connect(path: &Path) -> io::Result<Self> {

@@ -91,11 +91,6 @@ impl Sandbox {
         file
     }
 
-    pub fn write_program(&self, path: &str, text: &str) -> PathBuf {
-        let file = self.write(path, text);
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("make it executable");
-        file
-    }
 
     fn own(&self, path: &Path) {
         if self.user == User::Ordinary {

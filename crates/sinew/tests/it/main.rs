@@ -1,3 +1,5 @@
 //! The whole binary, from the outside: what a user types, sees and is left with.
 
 mod harness;
+mod lifetimes;
+mod server_first;

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use sinew_spec::seal::DESCRIPTORS_MAX;
+use tokio::io::unix::AsyncFd;
 
 pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut control = nix::cmsg_space!([i32; DESCRIPTORS_MAX]);
@@ -34,4 +35,11 @@ pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is larger than allowed"));
     }
     Ok((bytes, descriptors))
+}
+
+/// Tells the runtime to watch `socket`.
+pub(super) fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: `register` is unsafe because a type's `AsFd` may lie about which descriptor it owns; `OwnedFd` cannot,
+    // and it lives as long as the registration. There is no safe constructor.
+    unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
 }
