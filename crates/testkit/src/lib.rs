@@ -1,1 +1,3 @@
-//! in-process harness for tests
+//! What tests share: a load that does not forgive. It refuses to know our own engines, so that it can judge them.
+
+pub mod load;

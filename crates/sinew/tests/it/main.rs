@@ -2,4 +2,5 @@
 
 mod harness;
 mod lifetimes;
+mod load;
 mod server_first;
