@@ -1,1 +1,13 @@
-//! sans-IO protocol engines
+//! Protocol engines of the data plane: bytes in, decisions and bytes out.
+//!
+//! This crate refuses to know sockets, clocks, async runtimes and policy. A caller reads bytes into a
+//! [`h1::Buffer`], asks an engine what they mean, and writes what an engine encoded. How a proxy drives the HTTP/1.1
+//! engine is told in `LIFECYCLE.md` next to this crate's manifest.
+
+pub mod detect;
+pub mod h1;
+pub mod trace;
+
+mod text;
+
+pub use detect::{Detection, detect};

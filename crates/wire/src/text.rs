@@ -1,0 +1,72 @@
+//! Small questions about bytes of header text, shared by the engines.
+
+/// RFC 9110 `tchar`.
+pub(crate) const fn is_token_byte(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'!' | b'#'
+            | b'$'
+            | b'%'
+            | b'&'
+            | b'\''
+            | b'*'
+            | b'+'
+            | b'-'
+            | b'.'
+            | b'^'
+            | b'_'
+            | b'`'
+            | b'|'
+            | b'~'
+    ) || byte.is_ascii_alphanumeric()
+}
+
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
+}
+
+/// What may stand in a field value: visible bytes, `obs-text`, space and tab. Never NUL, CR, LF or another control.
+pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
+}
+
+/// Without the spaces and tabs (RFC 9110 `OWS`) at both ends.
+pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// The non-empty members of a comma-separated list, trimmed. Knows no quoted strings: for lists of tokens only.
+pub(crate) fn list(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split(|&byte| byte == b',').map(trim).filter(|member| !member.is_empty())
+}
+
+/// Appends a number in decimal without an allocation.
+pub(crate) fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Appends a number in lower-case hexadecimal without leading zeros.
+pub(crate) fn push_hex(out: &mut Vec<u8>, number: u64) {
+    let digits = (67 - (number | 1).leading_zeros() as usize) / 4;
+    for i in (0..digits).rev() {
+        out.push(HEX[(number >> (4 * i)) as usize & 15]);
+    }
+}
+
+pub(crate) const HEX: &[u8; 16] = b"0123456789abcdef";
