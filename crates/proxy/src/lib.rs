@@ -1,1 +1,105 @@
-//! the life of one connection or request from accept to access log
+//! The data plane: the life of one connection or request from accept to the last byte.
+//!
+//! This crate refuses to know control planes, stores, certificate authorities and the seal's init: it is handed a
+//! configuration and an identity that change, sockets, and somebody who makes sockets inside the seal. One call of
+//! [`run`] is one worker on one thread.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sinew_spec::proxy::ProxyConfig;
+use sinew_transport::tls::Identity;
+use tokio::net::{TcpListener, TcpSocket, UdpSocket, UnixListener};
+use tokio::sync::watch;
+
+/// Everything a proxy is driven by. Sidecar and gateway posture differ only in what is present.
+pub struct ProxyInputs {
+    /// `None` until the first one is known; requests meet the newest that could be compiled.
+    pub config: watch::Receiver<Option<Arc<ProxyConfig>>>,
+    /// `None` until the first certificate. Connections made later use the newest.
+    pub identity: watch::Receiver<Option<Arc<Identity>>>,
+    pub sockets: Sockets,
+    /// Reaches the application inside the seal. `None` for a gateway.
+    pub inside: Option<Box<dyn Inside>>,
+    /// HTTP/1.1: `/metrics`, `/stats.json`, `/config`, `/ready`.
+    pub admin: Option<UnixListener>,
+    /// What became of the configurations; only the newest is kept.
+    pub applied: watch::Sender<Applied>,
+    /// True (or a dropped sender): stop accepting, let what is in flight end within `drain_max`, return.
+    pub shutdown: watch::Receiver<bool>,
+    pub drain_max: Duration,
+}
+
+/// Sockets of a sidecar; empty for a gateway, which binds its published ports itself.
+#[derive(Default)]
+pub struct Sockets {
+    pub outbound: Vec<OutboundListener>,
+    /// DNS over UDP for the service.
+    pub dns: Option<UdpSocket>,
+    /// A bound NFLOG netlink socket, non-blocking.
+    pub nflog: Option<OwnedFd>,
+    /// Where other sidecars' mutual TLS arrives.
+    pub hop: Option<HopListener>,
+    /// By the number in `EgressMatch::Udp`.
+    pub udp_egress: Vec<UdpSocket>,
+}
+
+pub struct OutboundListener {
+    pub listener: TcpListener,
+    pub destination: OriginalDestination,
+}
+
+/// Where connections of an outbound listener were meant to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OriginalDestination {
+    /// Asked from the kernel, per connection (sealed and transparent posture).
+    Redirected,
+    /// All connections of this listener go there (explicit posture).
+    Fixed(SocketAddr),
+}
+
+pub enum HopListener {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+/// Makes sockets that belong to the seal's network. `connect` works on them from anywhere.
+pub trait Inside {
+    /// An unconnected, non-blocking stream socket of that family.
+    fn socket(&self, ipv6: bool) -> Pin<Box<dyn Future<Output = io::Result<TcpSocket>> + '_>>;
+}
+
+/// The host's own network: for the explicit posture, where the application listens on the host's loopback.
+pub struct HostNetwork;
+
+impl Inside for HostNetwork {
+    fn socket(&self, ipv6: bool) -> Pin<Box<dyn Future<Output = io::Result<TcpSocket>> + '_>> {
+        Box::pin(async move { if ipv6 { TcpSocket::new_v6() } else { TcpSocket::new_v4() } })
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Requests meet this revision; 0: none yet.
+    pub revision: u64,
+    /// The newest revision, when it could not be used (or a published port not be bound), and why.
+    pub rejected: Option<(u64, String)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    #[error("the {socket} socket cannot be used: {source}")]
+    Socket { socket: &'static str, source: io::Error },
+}
+
+/// Serves until `shutdown`. Must be polled on a tokio current_thread runtime with I/O and time; the future is not `Send`.
+pub async fn run(inputs: ProxyInputs) -> Result<(), ProxyError> {
+    let mut shutdown = inputs.shutdown;
+    let _ = shutdown.wait_for(|stop| *stop).await;
+    Ok(())
+}

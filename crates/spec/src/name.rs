@@ -82,6 +82,26 @@ impl SpiffeId {
         format!("spiffe://{domain}/ns/{namespace}/svc/{service}/inst/")
     }
 
+    /// `None` unless it is a SPIFFE ID with a trust domain and a path, at most 2048 bytes (SPIFFE ID 1.0, section 2).
+    pub fn parse(uri: &str) -> Option<Self> {
+        let (domain, path) = uri.strip_prefix("spiffe://")?.split_once('/')?;
+        let domain_good = !domain.is_empty()
+            && domain.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte));
+        let path_good = path.split('/').all(|segment| {
+            !matches!(segment, "" | "." | "..")
+                && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+        });
+        (uri.len() <= 2048 && domain_good && path_good).then(|| Self(uri.to_owned()))
+    }
+
+    /// The service that this instance belongs to, when the ID is one of that trust domain and namespace.
+    pub fn service_within(&self, domain: &TrustDomain, namespace: &ApplicationName) -> Option<&str> {
+        let path = self.0.strip_prefix("spiffe://")?.strip_prefix(domain.as_str())?.strip_prefix("/ns/")?;
+        let path = path.strip_prefix(namespace.as_str())?.strip_prefix("/svc/")?;
+        let (service, instance) = path.split_once("/inst/")?;
+        (!service.contains('/') && !instance.is_empty() && !instance.contains('/')).then_some(service)
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,5 +1,20 @@
-//! from socket to authenticated stream
+//! From socket to authenticated stream: original destinations, the mutual TLS of the hop, byte copying with half-close,
+//! what the kernel tells about refused packets, and descriptors that move between processes.
+//!
+//! This crate refuses to know services, routes and configuration: it is told which address to dial and which identity
+//! to expect.
 
+pub mod stream;
+pub mod original;
+pub mod tls;
+pub mod hop;
+pub mod copy;
+pub mod nflog;
 pub mod descriptors;
 pub mod seal;
 pub mod frame;
+
+#[cfg(target_os = "linux")]
+mod sys;
+
+pub use stream::Stream;

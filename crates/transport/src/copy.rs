@@ -1,0 +1,152 @@
+//! Bytes from one stream to another, both ways, as they are.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use crate::Stream;
+
+/// Held per direction, and only while bytes wait for a slow reader.
+const BUFFER_BYTES_MAX: usize = 16 * 1024;
+/// How much of a connection is moved before other tasks get their turn.
+const TURN_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes that moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    pub to_upstream: u64,
+    pub to_client: u64,
+}
+
+/// How a copy ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// Both directions were closed in order.
+    Closed,
+    /// Nothing moved for the idle time.
+    Idle,
+    Failed(io::Error),
+}
+
+/// Copies both ways until both directions have ended. `early` are bytes of the client, read already. The end of one
+/// direction is passed on (half-close) while the other goes on. Memory is bounded: a direction reads only when what it
+/// read before has been written.
+pub async fn both_ways(client: &mut Stream, upstream: &mut Stream, early: Vec<u8>, idle: Duration) -> (Copied, Ended) {
+    let mut forward = Direction { pending: early, ..Direction::default() };
+    let mut backward = Direction::default();
+    let sleep = tokio::time::sleep(idle);
+    tokio::pin!(sleep);
+    let ended = poll_fn(|cx| poll_both(cx, client, upstream, &mut forward, &mut backward, sleep.as_mut(), idle)).await;
+    (Copied { to_upstream: forward.moved, to_client: backward.moved }, ended)
+}
+
+fn poll_both(
+    cx: &mut Context<'_>,
+    client: &mut Stream,
+    upstream: &mut Stream,
+    forward: &mut Direction,
+    backward: &mut Direction,
+    mut sleep: Pin<&mut Sleep>,
+    idle: Duration,
+) -> Poll<Ended> {
+    let before = forward.moved + backward.moved;
+    let states = [forward.poll(cx, client, upstream), backward.poll(cx, upstream, client)];
+    let mut done = 0;
+    for state in states {
+        match state {
+            Poll::Ready(Ok(())) => done += 1,
+            Poll::Ready(Err(error)) => return Poll::Ready(Ended::Failed(error)),
+            Poll::Pending => {}
+        }
+    }
+    if done == 2 {
+        return Poll::Ready(Ended::Closed);
+    }
+    if forward.moved + backward.moved != before {
+        sleep.as_mut().reset(Instant::now() + idle);
+    }
+    ready!(sleep.poll(cx));
+    Poll::Ready(Ended::Idle)
+}
+
+#[derive(Default)]
+struct Direction {
+    /// Read and not written yet, from `written` on.
+    pending: Vec<u8>,
+    written: usize,
+    moved: u64,
+    flushing: bool,
+    end: End,
+}
+
+#[derive(Default, PartialEq)]
+enum End {
+    #[default]
+    Open,
+    /// The source has ended; the end has still to be passed on.
+    Read,
+    Passed,
+}
+
+impl Direction {
+    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Stream, to: &mut Stream) -> Poll<io::Result<()>> {
+        let mut turn = 0;
+        loop {
+            while self.written < self.pending.len() {
+                let count = ready!(Pin::new(&mut *to).poll_write(cx, &self.pending[self.written..]))?;
+                if count == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.written += count;
+                self.moved += count as u64;
+                self.flushing = true;
+                turn += count;
+            }
+            // The buffer goes when it is empty: an idle connection holds none.
+            self.pending = Vec::new();
+            self.written = 0;
+            match self.end {
+                End::Open => {}
+                End::Read => {
+                    // A peer that is gone already cannot be told: the other direction decides what that means.
+                    let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
+                    self.end = End::Passed;
+                    return Poll::Ready(Ok(()));
+                }
+                End::Passed => return Poll::Ready(Ok(())),
+            }
+            if turn >= TURN_BYTES_MAX {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if self.poll_fill(cx, from)?.is_pending() {
+                if self.flushing {
+                    ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                    self.flushing = false;
+                }
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Reads into a buffer on the stack first, so that a connection that waits owns none.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, from: &mut Stream) -> Poll<io::Result<()>> {
+        let mut scratch = [const { std::mem::MaybeUninit::uninit() }; BUFFER_BYTES_MAX];
+        let mut buffer = ReadBuf::uninit(&mut scratch);
+        ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
+        if buffer.filled().is_empty() {
+            self.end = End::Read;
+        } else {
+            self.pending.extend_from_slice(buffer.filled());
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

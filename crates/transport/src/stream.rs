@@ -1,0 +1,85 @@
+//! A byte stream to or from anybody: one type, so that nothing above is generic over sockets.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+#[derive(Debug)]
+pub enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    /// We dialed. Boxed: a session is some KiB large.
+    TlsClient(Box<tokio_rustls::client::TlsStream<Raw>>),
+    /// We accepted.
+    TlsServer(Box<tokio_rustls::server::TlsStream<Raw>>),
+}
+
+/// What TLS runs over.
+#[derive(Debug)]
+pub enum Raw {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Makes the end of this stream a reset where the socket knows one (TCP), so that the peer sees a refusal and not
+    /// an orderly end. Call it just before dropping.
+    pub fn abort(self) {
+        if let Self::Tcp(stream) = self {
+            // A failure leaves an ordinary close: nothing better could be done.
+            let _ = stream.set_zero_linger();
+        }
+    }
+}
+
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Self {
+        // Fails only for a socket that is gone already; the first read or write reports that.
+        let _ = stream.set_nodelay(true);
+        Self::Tcp(stream)
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(stream: UnixStream) -> Self {
+        Self::Unix(stream)
+    }
+}
+
+macro_rules! each {
+    ($self:expr, $variants:ident { $($variant:ident),* }, $stream:ident => $body:expr) => {
+        match $self.get_mut() {
+            $($variants::$variant($stream) => { let $stream = Pin::new($stream); $body })*
+        }
+    };
+}
+
+macro_rules! delegate {
+    ($name:ident { $($variant:ident),* }) => {
+        impl AsyncRead for $name {
+            fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+                each!(self, $name { $($variant),* }, stream => stream.poll_read(cx, buf))
+            }
+        }
+
+        impl AsyncWrite for $name {
+            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+                each!(self, $name { $($variant),* }, stream => stream.poll_write(cx, buf))
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                each!(self, $name { $($variant),* }, stream => stream.poll_flush(cx))
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                each!(self, $name { $($variant),* }, stream => stream.poll_shutdown(cx))
+            }
+        }
+    };
+}
+
+delegate!(Stream { Tcp, Unix, TlsClient, TlsServer });
+delegate!(Raw { Tcp, Unix });
