@@ -3,4 +3,6 @@
 mod harness;
 mod lifetimes;
 mod load;
+mod memory;
+mod refused;
 mod server_first;
