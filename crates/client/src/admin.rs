@@ -12,8 +12,8 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sinew_spec::admin::{
-    AdminError, ApplyRequest, Changes, DownRequest, ErrorBody, ErrorCode, Event, InstanceSelector,
-    ScaleRequest,
+    AdminError, ApplyRequest, Changes, DownRequest, ErrorBody, ErrorCode, Event, InstanceAccess,
+    InstanceSelector, ScaleRequest,
 };
 use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::status::ApplicationStatus;
@@ -79,6 +79,10 @@ impl Client {
         instance: Option<InstanceName>,
     ) -> Result<Changes, AdminError> {
         self.post(&service_path(service, "start"), &InstanceSelector { instance }).await
+    }
+
+    pub async fn access(&self, instance: &InstanceName) -> Result<InstanceAccess, AdminError> {
+        self.get(&format!("/v1/instances/{}/access", encoded(instance.as_str()))).await
     }
 
     pub async fn apply(&self, request: &ApplyRequest) -> Result<Changes, AdminError> {
@@ -238,8 +242,13 @@ impl Events {
 }
 
 fn service_path(service: &ServiceName, verb: &str) -> String {
+    format!("/v1/services/{}/{verb}", encoded(service.as_str()))
+}
+
+/// As one segment of a path.
+fn encoded(name: &str) -> String {
     let mut encoded = String::new();
-    for byte in service.as_str().bytes() {
+    for byte in name.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
                 encoded.push(char::from(byte))
@@ -247,7 +256,7 @@ fn service_path(service: &ServiceName, verb: &str) -> String {
             other => encoded.push_str(&format!("%{other:02X}")),
         }
     }
-    format!("/v1/services/{encoded}/{verb}")
+    encoded
 }
 
 #[cfg(test)]

@@ -14,10 +14,10 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sinew_spec::admin::{
-    AdminError, ApplyRequest, Changes, DownRequest, ErrorBody, ErrorCode, Event, InstanceSelector,
-    ScaleRequest,
+    AdminError, ApplyRequest, Changes, DownRequest, ErrorBody, ErrorCode, Event, InstanceAccess,
+    InstanceSelector, ScaleRequest,
 };
-use sinew_spec::name::ServiceName;
+use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::status::ApplicationStatus;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -51,6 +51,7 @@ fn router(engine: Handle) -> Router {
         .route("/v1/events", get(events))
         .route("/v1/apply", post(apply))
         .route("/v1/down", post(down))
+        .route("/v1/instances/{name}/access", get(access))
         .route("/v1/services/{name}/scale", post(scale))
         .route("/v1/services/{name}/restart", post(restart))
         .route("/v1/services/{name}/stop", post(stop))
@@ -140,6 +141,13 @@ async fn down(
     let request: DownRequest = read(body)?;
     engine.ask(|reply| Operation::Down { request, reply }).await?;
     Ok(Json(serde_json::json!({})).into_response())
+}
+
+async fn access(
+    State(engine): State<Handle>,
+    UrlPath(instance): UrlPath<InstanceName>,
+) -> Result<Json<InstanceAccess>, Refusal> {
+    Ok(Json(engine.ask(|reply| Operation::Access { instance, reply }).await?))
 }
 
 /// JSON lines without end; the present state first.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use sinew_spec::admin::{AdminError, Changes, DownRequest, ErrorCode, Event};
+use sinew_spec::admin::{AdminError, Changes, DownRequest, ErrorCode, Event, InstanceAccess};
 use sinew_spec::application::Application;
 use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::status::ApplicationStatus;
@@ -52,6 +52,11 @@ pub enum Operation {
         application: Box<Application>,
         environment: BTreeMap<String, String>,
         reply: Reply<Changes>,
+    },
+    /// Refused (`Conflict`) while the instance has no seal.
+    Access {
+        instance: InstanceName,
+        reply: Reply<InstanceAccess>,
     },
     /// Answered when everything has ended; the engine's `run` returns after that.
     Down {

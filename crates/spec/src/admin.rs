@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::application::Application;
 use crate::name::{InstanceName, ServiceName};
+use crate::seal::Command;
 use crate::status::{ApplicationStatus, Health, InstanceState};
 
 /// Every answer that is not a success: `{"error": {...}}`.
@@ -101,6 +103,17 @@ pub struct ScaleRequest {
 #[serde(deny_unknown_fields, default)]
 pub struct InstanceSelector {
     pub instance: Option<InstanceName>,
+}
+
+/// `GET /v1/instances/{name}/access`: how to get into a running instance. `sinew exec` and `port-forward` ask the init
+/// themselves, so that no byte of theirs passes through the launcher.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceAccess {
+    pub instance: InstanceName,
+    /// `init.sock` of its seal; absolute.
+    pub init_socket: PathBuf,
+    /// The service's own command: a further one runs with its environment, user and working folder.
+    pub command: Command,
 }
 
 /// `POST /v1/down`
