@@ -2,3 +2,4 @@
 //! refuses to know what is done with an answer.
 
 pub mod admin;
+pub mod feed;

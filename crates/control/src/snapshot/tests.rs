@@ -1,1 +1,125 @@
+use std::fmt::Write;
 
+use sinew_spec::application::{Protocol, PublishedPort};
+use sinew_spec::proxy::HopAddress;
+
+use super::*;
+use crate::registry::GRACE;
+
+/// `web` (published) talks to `orders`, `orders` to `stock`; `web` and `stock` share no network.
+fn application() -> Application {
+    let mut web = Service::new("web", vec!["web".into()]);
+    web.networks = ["front".to_owned()].into();
+    web.published = vec![PublishedPort {
+        host: [127, 0, 0, 1].into(),
+        published: Some(8080),
+        target: 80,
+        protocol: None,
+    }];
+    web.protocols = [(80, Protocol::Http)].into();
+    let mut orders = Service::new("orders", vec!["orders".into()]);
+    orders.networks = ["front".to_owned(), "back".to_owned()].into();
+    let mut stock = Service::new("stock", vec!["stock".into()]);
+    stock.networks = ["back".to_owned()].into();
+    let services = [web, orders, stock].into_iter().map(|service| (service.name.clone(), service)).collect();
+    Application {
+        name: "shop".into(),
+        folder: "/shop".into(),
+        files: Vec::new(),
+        services,
+        volumes: BTreeMap::new(),
+    }
+}
+
+fn registry(instances: &[(&str, &str)]) -> Registry {
+    let mut registry = Registry::new(GRACE);
+    for (service, instance) in instances {
+        let hop = HopAddress::Unix(format!("/run/{instance}").into());
+        registry.add(&(*instance).into(), &(*service).into(), 1, hop).unwrap();
+        registry.set_ready(&(*instance).into(), true);
+        registry.serves(&(*instance).into());
+    }
+    registry
+}
+
+/// One line per proxy: `name: calls -> endpoints; called by; publishes`.
+#[track_caller]
+fn check(application: &Application, registry: &Registry, expect: &str) {
+    let mut addresses = Addresses::default();
+    addresses.assign(application).unwrap();
+    let trust_domain = TrustDomain::new("shop.sinew");
+    let view = View { application, trust_domain: &trust_domain, addresses: &addresses, registry };
+    assert_eq!(view.configs(), view.configs());
+
+    let mut found = String::new();
+    for (name, config) in view.configs() {
+        assert_eq!((config.revision, &config.instance), (0, &name));
+        write!(found, "{name}:").unwrap();
+        for destination in &config.destinations {
+            let endpoints: Vec<&str> =
+                destination.endpoints.iter().map(|endpoint| endpoint.instance.as_str()).collect();
+            write!(found, " {}={}", destination.service, endpoints.join(",")).unwrap();
+        }
+        if let Some(inbound) = &config.inbound {
+            let callers: Vec<&str> = inbound.callers.iter().map(ServiceName::as_str).collect();
+            write!(found, " <- {}", callers.join(" ")).unwrap();
+            found.push_str(if inbound.draining { " draining" } else { "" });
+        }
+        for published in &config.published {
+            write!(found, " {}->{}:{}", published.listen, published.service, published.port).unwrap();
+        }
+        found.push('\n');
+    }
+    assert_eq!(found.trim(), expect.trim());
+}
+
+#[test]
+fn who_shares_a_network_may_call() {
+    let registry = registry(&[
+        ("web", "web-1"),
+        ("orders", "orders-1"),
+        ("orders", "orders-2"),
+        ("stock", "stock-1"),
+        ("_gateway", "_gateway-1"),
+    ]);
+    check(
+        &application(),
+        &registry,
+        "
+_gateway-1: web=web-1 127.0.0.1:8080->web:80
+orders-1: orders=orders-1,orders-2 stock=stock-1 web=web-1 <- orders stock web
+orders-2: orders=orders-1,orders-2 stock=stock-1 web=web-1 <- orders stock web
+stock-1: orders=orders-1,orders-2 stock=stock-1 <- orders stock
+web-1: orders=orders-1,orders-2 web=web-1 <- _gateway orders web
+",
+    );
+}
+
+#[test]
+fn only_who_is_ready_and_stays_is_chosen() {
+    let mut registry = registry(&[("orders", "orders-1"), ("orders", "orders-2"), ("web", "web-1")]);
+    registry.set_ready(&"orders-1".into(), false);
+    registry.set_draining(&"web-1".into());
+    check(
+        &application(),
+        &registry,
+        "
+orders-1: orders=orders-2 stock= web= <- orders stock web
+orders-2: orders=orders-2 stock= web= <- orders stock web
+web-1: orders=orders-2 web= <- _gateway orders web draining
+",
+    );
+}
+
+#[test]
+fn a_service_that_left_ends_what_it_has() {
+    let registry = registry(&[("orders", "orders-1"), ("gone", "gone-1")]);
+    check(
+        &application(),
+        &registry,
+        "
+gone-1: <-  draining
+orders-1: orders=orders-1 stock= web= <- orders stock web
+",
+    );
+}

@@ -1,0 +1,265 @@
+//! The proxy's end of the line to the control plane: configurations and certificates come in, acknowledgements go out.
+//!
+//! The line may be away at any time. Then the proxy goes on with what it has, and with the last-good state when it
+//! starts meanwhile. The private key is made here and never sent.
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use sinew_spec::name::InstanceName;
+use sinew_spec::proxy::{ControlMessage, ProxyConfig, ProxyMessage};
+use sinew_transport::frame::{FrameError, FrameReader, write_frame};
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+mod identity;
+mod last_good;
+
+pub use identity::Identity;
+use last_good::LastGood;
+
+/// Between two tries to connect, with up to half of it less.
+const RECONNECT: Duration = Duration::from_millis(200);
+/// For the control plane to take a message, and to answer a request for a certificate.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// After a refused request for a certificate.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+/// The wall clock is looked at this often at least: it may be set, and it goes on while a machine sleeps.
+const CLOCK_LOOK: Duration = Duration::from_secs(300);
+
+pub struct FeedOptions {
+    pub instance: InstanceName,
+    /// Where the control plane listens for this proxy.
+    pub control: PathBuf,
+    /// The last-good state: read at the start, replaced when something new is good.
+    pub last_good: PathBuf,
+    /// Wall clock, for the validity of certificates.
+    pub clock: fn() -> SystemTime,
+}
+
+/// Runs until dropped.
+pub struct Feed {
+    /// What should be served; `None`: nothing is known yet.
+    pub configs: watch::Receiver<Option<Arc<ProxyConfig>>>,
+    /// As whom; `None`: nothing is certified yet. An expired one stays until it is replaced.
+    pub identities: watch::Receiver<Option<Arc<Identity>>>,
+    reports: watch::Sender<Report>,
+    task: JoinHandle<()>,
+}
+
+/// What the proxy said of configurations; only the newest of each kind matters.
+#[derive(Clone, Debug, Default)]
+struct Report {
+    applied: Option<Arc<ProxyConfig>>,
+    rejected: Option<(u64, String)>,
+}
+
+impl Feed {
+    /// Must be called within a runtime. What is in the last-good state is there at once.
+    pub fn start(options: FeedOptions) -> Self {
+        let good = last_good::read(&options.last_good, &options.instance).unwrap_or_default();
+        let identity = good.identity.clone().map(Arc::new);
+        let config = good.config.clone().map(Arc::new);
+        let renew_at = identity.as_ref().map_or(UNIX_EPOCH, |identity| renewal(identity));
+        let (configs, configs_out) = watch::channel(config);
+        let (identities, identities_out) = watch::channel(identity);
+        let (reports, reports_in) = watch::channel(Report::default());
+        let line = Line { options, configs, identities, reports: reports_in, good, renew_at, asked: None };
+        Self { configs: configs_out, identities: identities_out, reports, task: tokio::spawn(line.run()) }
+    }
+
+    /// Requests meet `config` now: acknowledged, and kept as the last-good state.
+    pub fn applied(&self, config: &Arc<ProxyConfig>) {
+        self.reports.send_modify(|report| report.applied = Some(config.clone()));
+    }
+
+    /// `config` could not be used; what was served before goes on being served.
+    pub fn rejected(&self, config: &ProxyConfig, reason: String) {
+        self.reports.send_modify(|report| report.rejected = Some((config.revision, reason)));
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Line {
+    options: FeedOptions,
+    configs: watch::Sender<Option<Arc<ProxyConfig>>>,
+    identities: watch::Sender<Option<Arc<Identity>>>,
+    reports: watch::Receiver<Report>,
+    good: LastGood,
+    renew_at: SystemTime,
+    /// The key of a request that is not answered yet, and until when the answer is waited for.
+    asked: Option<(KeyPair, Instant)>,
+}
+
+impl Line {
+    async fn run(mut self) {
+        loop {
+            // When and why the line broke is told by the control plane's side; here it is only made anew.
+            if let Ok(stream) = UnixStream::connect(&self.options.control).await {
+                let _ = self.converse(stream).await;
+            }
+            self.asked = None;
+            self.pause().await;
+        }
+    }
+
+    /// While the line is away, what the proxy accepts is still kept.
+    async fn pause(&mut self) {
+        sleep(RECONNECT.mul_f64(1.0 - jitter() / 2.0)).await;
+        self.keep();
+    }
+
+    async fn converse(&mut self, stream: UnixStream) -> Result<(), FrameError> {
+        let (mut read, mut write) = stream.into_split();
+        let mut frames = FrameReader::new();
+        let mut told = self.greet(&mut write).await?;
+        loop {
+            self.certify_when_due(&mut write).await?;
+            self.report(&mut told, &mut write).await?;
+            let look = self.next_look();
+            tokio::select! {
+                message = frames.next(&mut read) => match message? {
+                    Some(message) => self.take(message),
+                    None => return Ok(()),
+                },
+                changed = self.reports.changed() => if changed.is_err() {
+                    return Ok(());
+                },
+                () = sleep(look) => if self.asked.as_ref().is_some_and(|(_, until)| Instant::now() >= *until) {
+                    return Err(FrameError::Cut);
+                },
+            }
+        }
+    }
+
+    /// Says what is served, not what is known.
+    async fn greet(&mut self, write: &mut OwnedWriteHalf) -> Result<Told, FrameError> {
+        let serving = self.reports.borrow_and_update().applied.clone();
+        let hello = ProxyMessage::Hello {
+            revision: serving.as_ref().map_or(0, |config| config.revision),
+            pid: std::process::id(),
+            digest: serving.as_ref().map(|config| config.digest()),
+        };
+        send(write, &hello).await?;
+        Ok(Told { applied: serving.map_or(0, |config| config.revision), rejected: 0 })
+    }
+
+    async fn report(&mut self, told: &mut Told, write: &mut OwnedWriteHalf) -> Result<(), FrameError> {
+        let Report { applied, rejected } = self.reports.borrow_and_update().clone();
+        if let Some(revision) =
+            applied.map(|config| config.revision).filter(|revision| *revision != told.applied)
+        {
+            self.keep();
+            told.applied = revision;
+            send(write, &ProxyMessage::Applied { revision }).await?;
+        }
+        if let Some((revision, reason)) = rejected.filter(|(revision, _)| *revision != told.rejected) {
+            told.rejected = revision;
+            send(write, &ProxyMessage::Rejected { revision, reason }).await?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: ControlMessage) {
+        match message {
+            ControlMessage::Config { config } => {
+                self.configs.send_replace(Some(Arc::from(config)));
+            }
+            ControlMessage::Certificate { chain_pem, bundle_pem, not_after_unix_ms } => {
+                // An answer to nothing that was asked would come with somebody else's key.
+                let Some((key, _)) = self.asked.take() else { return };
+                let identity = Identity {
+                    chain_pem,
+                    key_pem: key.serialize_pem(),
+                    bundle_pem,
+                    issued_at: (self.options.clock)(),
+                    not_after: UNIX_EPOCH + Duration::from_millis(not_after_unix_ms),
+                };
+                self.renew_at = renewal(&identity);
+                self.good.identity = Some(identity.clone());
+                last_good::write(&self.options.last_good, &self.good);
+                self.identities.send_replace(Some(Arc::new(identity)));
+            }
+            ControlMessage::Refused { .. } => {
+                self.asked = None;
+                self.renew_at = (self.options.clock)() + REFUSED_PAUSE;
+            }
+        }
+    }
+
+    async fn certify_when_due(&mut self, write: &mut OwnedWriteHalf) -> Result<(), FrameError> {
+        if self.asked.is_some() || (self.options.clock)() < self.renew_at {
+            return Ok(());
+        }
+        let Ok((key, csr_pem)) = make_request() else {
+            self.renew_at = (self.options.clock)() + REFUSED_PAUSE;
+            return Ok(());
+        };
+        self.asked = Some((key, Instant::now() + PATIENCE));
+        send(write, &ProxyMessage::Certify { csr_pem }).await
+    }
+
+    fn next_look(&self) -> Duration {
+        match &self.asked {
+            Some((_, until)) => until.saturating_duration_since(Instant::now()),
+            None => {
+                let until = self.renew_at.duration_since((self.options.clock)()).unwrap_or(Duration::ZERO);
+                // A timer may end a little early by the wall clock.
+                (until + Duration::from_millis(1)).min(CLOCK_LOOK)
+            }
+        }
+    }
+
+    fn keep(&mut self) {
+        let applied = self.reports.borrow().applied.clone();
+        let Some(applied) = applied else { return };
+        if self.good.config.as_ref() != Some(&*applied) {
+            self.good.config = Some((*applied).clone());
+            last_good::write(&self.options.last_good, &self.good);
+        }
+    }
+}
+
+/// What this stream was told already.
+struct Told {
+    applied: u64,
+    rejected: u64,
+}
+
+async fn send(write: &mut OwnedWriteHalf, message: &ProxyMessage) -> Result<(), FrameError> {
+    timeout(PATIENCE, write_frame(write, message)).await.map_err(|_| FrameError::Cut)?
+}
+
+/// A new key for every certificate: a leaked one is of use for one lifetime at most.
+fn make_request() -> Result<(KeyPair, String), rcgen::Error> {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    let request = params.serialize_request(&key)?.pem()?;
+    Ok((key, request))
+}
+
+/// Half of the life, give or take a twentieth, so that what started together does not renew together.
+fn renewal(identity: &Identity) -> SystemTime {
+    let life = identity.not_after.duration_since(identity.issued_at).unwrap_or(Duration::ZERO);
+    identity.issued_at + life.mul_f64(0.45 + 0.1 * jitter())
+}
+
+/// 0 to 1.
+fn jitter() -> f64 {
+    RandomState::new().hash_one(0) as f64 / u64::MAX as f64
+}
+
+#[cfg(test)]
+mod tests;
