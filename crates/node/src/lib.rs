@@ -1,1 +1,9 @@
-//! launcher: drivers, seal and its init, supervision, logs
+//! The launcher: runs the instances of services on this host, sealed, and reports them.
+//!
+//! It refuses to know what requests look like (that is `proxy`) and how configurations are computed and identities
+//! issued (that is `control`, met here only as the trait [`registry::Registry`]).
+
+pub mod operation;
+pub mod registry;
+
+pub mod folders;

@@ -135,8 +135,9 @@ impl Sandbox {
             let mut text = String::new();
             stdout.read_to_string(&mut text).map(|_| text)
         });
-        let code = wait(&mut child, Duration::from_secs(COMMAND_SECONDS_MAX))
-            .unwrap_or_else(|| panic!("`sinew {}` did not end in {COMMAND_SECONDS_MAX} s", arguments.join(" ")));
+        let code = wait(&mut child, Duration::from_secs(COMMAND_SECONDS_MAX)).unwrap_or_else(|| {
+            panic!("`sinew {}` did not end in {COMMAND_SECONDS_MAX} s", arguments.join(" "))
+        });
         let text = |reader: std::thread::JoinHandle<std::io::Result<String>>| {
             reader.join().expect("the reader does not panic").expect("the output is text")
         };
@@ -148,11 +149,14 @@ impl Sandbox {
         let marks = [self.run(), self.state()].map(|p| p.display().to_string());
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").expect("read /proc").flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
             let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
             let (line, environment) = (String::from_utf8_lossy(&line), String::from_utf8_lossy(&environment));
-            if !line.is_empty() && marks.iter().any(|mark| line.contains(mark) || environment.contains(mark)) {
+            if !line.is_empty() && marks.iter().any(|mark| line.contains(mark) || environment.contains(mark))
+            {
                 found.push((pid, line.replace('\0', " ")));
             }
         }
@@ -167,7 +171,9 @@ impl Sandbox {
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read the mounts");
         left.extend(mounts.lines().filter(|line| line.contains(&base)).map(|line| format!("mount {line}")));
         let name = self.folder.file_name().expect("the folder has a name").to_string_lossy().into_owned();
-        left.extend(cgroups(Path::new("/sys/fs/cgroup"), &name, 6).into_iter().map(|p| format!("cgroup {p}")));
+        left.extend(
+            cgroups(Path::new("/sys/fs/cgroup"), &name, 6).into_iter().map(|p| format!("cgroup {p}")),
+        );
         left.extend(files(&self.run()).into_iter().map(|path| format!("file {}", path.display())));
         left
     }
@@ -176,7 +182,8 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         for (pid, _) in self.processes() {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
         if std::thread::panicking() {
             for log in files(&self.run()).iter().filter(|path| path.to_string_lossy().contains("log")) {
