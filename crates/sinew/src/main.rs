@@ -5,9 +5,8 @@ use std::process::ExitCode;
 mod arguments;
 mod command;
 
-#[expect(dead_code, reason = "served by the engine of a running application")]
+#[allow(dead_code, reason = "served by the engine of a running application")]
 mod admin;
-#[expect(dead_code, reason = "answered by the engine of a running application")]
 mod operation;
 
 mod failure;
