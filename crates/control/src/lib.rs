@@ -12,6 +12,6 @@ mod serve;
 mod snapshot;
 mod store;
 
-pub use plane::{Applied, Control, ControlOptions, ControlStatus, Error, Hosts};
-pub use registry::{Epoch, GRACE, Stale};
+pub use plane::{Applied, Control, ControlOptions, ControlStatus, Entry, Error, Hosts};
+pub use registry::{Epoch, GRACE, Routing};
 pub use store::{Change, Event, Expected, Record, Store, StoreError, Watch};

@@ -10,21 +10,23 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sinew_ca::Authority;
 use sinew_spec::application::Application;
-use sinew_spec::name::{InstanceName, ServiceName, SpiffeId, TrustDomain};
-use sinew_spec::proxy::{ControlMessage, HopAddress, ProxyConfig};
+use sinew_spec::name::{ApplicationName, InstanceName, ServiceName, SpiffeId, TrustDomain};
+use sinew_spec::proxy::{ControlMessage, HopAddress, ProxyConfig, Published};
 use tokio::net::UnixListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::addresses::{self, Addresses};
-use crate::registry::{Epoch, GRACE, Registry, Stale};
+use crate::registry::{GRACE, Instance, Lease, Registry, Routing};
 use crate::serve;
+use crate::snapshot;
 use crate::store::{Store, StoreError};
 
 mod hosts;
 mod state;
 
 pub use hosts::Hosts;
+pub(crate) use state::Life;
 use state::{APPLICATION, Proxy, State};
 
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +39,8 @@ pub enum Error {
     Authority(#[from] sinew_ca::Error),
     #[error(transparent)]
     Addresses(#[from] addresses::Exhausted),
-    #[error(transparent)]
-    Stale(#[from] Stale),
+    #[error("there is no instance {0}")]
+    UnknownInstance(InstanceName),
     #[error("the application cannot be stored: {0}")]
     Application(#[from] serde_json::Error),
 }
@@ -64,6 +66,19 @@ impl ControlOptions {
             clock: SystemTime::now,
         }
     }
+}
+
+/// A proxy, and the instance that it speaks for.
+#[derive(Debug)]
+pub struct Entry {
+    pub service: ServiceName,
+    pub instance: InstanceName,
+    /// Where its mutual TLS is accepted; `None`: it is called by nobody (the gateway).
+    pub hop: Option<HopAddress>,
+    /// `Out` for an instance that begins; otherwise it is adopted, and its proxy is given the grace to come back.
+    pub routing: Routing,
+    /// The proxy's own (`control.sock`), which is also what identifies it.
+    pub listener: UnixListener,
 }
 
 /// Who serves a revision, of the proxies that it concerned.
@@ -113,10 +128,7 @@ impl Drop for Shared {
 }
 
 impl Control {
-    /// Opens the state folder and takes the application over. Must be called within a runtime.
-    ///
-    /// Until [`Control::start`] nothing is pushed, so that instances that outlived the last control plane can be
-    /// added first: a proxy that comes back is never told of a world without endpoints.
+    /// Opens the state folder and declares the application. Must be called within a runtime.
     pub fn open(options: ControlOptions) -> Result<Self, Error> {
         let ControlOptions { application, state_dir, certificate_lifetime, grace, clock } = options;
         let folder = |source| Error::StateFolder { path: state_dir.clone(), source };
@@ -134,7 +146,8 @@ impl Control {
         // What an older version wrote may be unreadable; then everything counts as changed.
         let previous = previous.and_then(|record| serde_json::from_slice(&record.value).ok());
         let mut state = State::new(store, domain, application.clone(), addresses, Registry::new(grace));
-        state.apply(application)?;
+        let published = snapshot::published(&application);
+        state.declare(application, published)?;
         let leases = Arc::new(Notify::new());
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
@@ -156,79 +169,63 @@ impl Control {
         self.shared.previous.clone()
     }
 
-    /// From now on proxies are told. Call it at once when there is nothing to adopt.
-    pub fn start(&self) -> u64 {
-        self.shared.change(State::start);
+    /// The application as it shall be from now on, on disk too, and what its gateway listens on. Instances stay as they
+    /// are; those of services that go are to be drained before: nobody may call them afterwards.
+    pub fn declare(&self, application: Application, published: Vec<Published>) -> Result<u64, Error> {
+        self.shared.change(|state| state.declare(application, published))?;
+        Ok(self.revision())
+    }
+
+    /// Makes instances known, all at once: a proxy that comes back is never told of a world in which the others are
+    /// missing. An instance that is known already begins a new life.
+    pub fn enter(&self, entries: Vec<Entry>) -> u64 {
+        self.shared.change(|state| {
+            for entry in entries {
+                self.enter_one(state, entry);
+            }
+        });
         self.revision()
     }
 
-    /// Replaces the application, on disk too. Drain and remove the instances of services that go before this: nobody
-    /// may call them afterwards.
-    pub fn apply(&self, application: Application) -> Result<u64, Error> {
-        self.shared.change(|state| state.apply(application))?;
-        Ok(self.revision())
-    }
-
-    /// A new life of an instance, out of routing until it is ready and its proxy serves. Before [`Control::start`]:
-    /// an instance that is adopted, whose proxy serves already. `listener` is the proxy's own (`control.sock`); it may
-    /// be served for every life of the instance anew or go on: an older one is closed.
-    pub fn add_instance(
-        &self,
-        service: &ServiceName,
-        instance: &InstanceName,
-        epoch: Epoch,
-        hop: HopAddress,
-        listener: UnixListener,
-    ) -> Result<u64, Error> {
-        let identity = self.identity(service, instance);
-        let weak = Arc::downgrade(&self.shared);
-        self.shared.change(|state| {
-            if state.started {
-                state.registry.add(instance, service, epoch, hop)?;
-            } else {
-                state.registry.adopt(instance, service, epoch, hop, now())?;
-            }
-            let config = watch::Sender::new(None);
-            let task = serve::run(weak, instance.clone(), identity, listener, config.subscribe());
-            state.proxies.insert(instance.clone(), Proxy::new(config, tokio::spawn(task)));
-            Ok::<(), Stale>(())
-        })?;
-        Ok(self.revision())
+    fn enter_one(&self, state: &mut State, entry: Entry) {
+        let Entry { service, instance, hop, routing, listener } = entry;
+        let life = Life { epoch: state.next_epoch(), instance };
+        let identity = self.identity_of(&state.application.name, &service, &life.instance);
+        // Whoever may be called at once, outlived the last control plane: its proxy serves and will come back.
+        let lease = if routing == Routing::Out { Lease::Fresh } else { Lease::Away { since: now() } };
+        let known = Instance { routing, lease, ..Instance::fresh(&service, life.epoch, hop) };
+        let config = watch::Sender::new(None);
+        let serve =
+            serve::run(Arc::downgrade(&self.shared), life.clone(), identity, listener, config.subscribe());
+        state.enter(&life.instance, known, Proxy::new(life.epoch, config, tokio::spawn(serve)));
     }
 
     /// The identity that the proxy of an instance is certified with.
     pub fn identity(&self, service: &ServiceName, instance: &InstanceName) -> SpiffeId {
         let namespace = self.shared.state().application.name.clone();
-        SpiffeId::of_instance(self.shared.authority.trust_domain(), &namespace, service, instance)
+        self.identity_of(&namespace, service, instance)
     }
 
-    /// Healthy (or not); nothing when the instance is not known.
-    pub fn set_ready(&self, instance: &InstanceName, ready: bool) -> u64 {
-        self.shared.change(|state| state.registry.set_ready(instance, ready));
-        self.revision()
+    fn identity_of(
+        &self,
+        namespace: &ApplicationName,
+        service: &ServiceName,
+        instance: &InstanceName,
+    ) -> SpiffeId {
+        SpiffeId::of_instance(self.shared.authority.trust_domain(), namespace, service, instance)
     }
 
-    /// Out of routing for good, and its own proxy closes what is idle. To lose no request, [`Control::drain`].
-    pub fn set_draining(&self, instance: &InstanceName) -> u64 {
-        self.shared.change(|state| state.registry.set_draining(instance));
-        self.revision()
+    /// The revision with which it is so. To lose no request: `Out`, [`Control::wait_applied`], then `Draining`.
+    pub fn route(&self, instance: &InstanceName, routing: Routing) -> Result<u64, Error> {
+        if !self.shared.change(|state| state.registry.route(instance, routing)) {
+            return Err(Error::UnknownInstance(instance.clone()));
+        }
+        Ok(self.revision())
     }
 
-    /// In the order that loses nothing: out of routing, callers acknowledge (at most `timeout`), then the instance's
-    /// own proxy ends its connections. Returns what the callers said.
-    pub async fn drain(&self, instance: &InstanceName, timeout: Duration) -> Applied {
-        let revision = self.set_ready(instance, false);
-        let applied = self.wait_applied(revision, timeout).await;
-        self.set_draining(instance);
-        applied
-    }
-
-    /// Its process has ended: out of routing at once, its stream and listener closed.
-    pub fn remove_instance(&self, instance: &InstanceName) -> u64 {
-        self.shared.change(|state| {
-            state.registry.remove(instance);
-            state.proxies.remove(instance);
-        });
+    /// Its process has ended: out of routing at once, its stream and listener closed. Unknown ones are no error.
+    pub fn leave(&self, instance: &InstanceName) -> u64 {
+        self.shared.change(|state| state.leave(instance));
         self.revision()
     }
 
@@ -338,21 +335,21 @@ impl Shared {
     }
 
     /// A proxy's stream begins.
-    pub(crate) fn greeted(&self, instance: &InstanceName, revision: u64, digest: Option<String>) {
-        self.change(|state| state.greeted(instance, revision, digest));
+    pub(crate) fn greeted(&self, life: &Life, revision: u64, digest: Option<&str>) {
+        self.change(|state| state.greeted(life, revision, digest));
     }
 
     /// Requests meet this revision at a proxy.
-    pub(crate) fn applied(&self, instance: &InstanceName, revision: u64) {
-        self.change(|state| state.proxy_applied(instance, revision));
+    pub(crate) fn applied(&self, life: &Life, revision: u64) {
+        self.change(|state| state.proxy_applied(life, revision));
     }
 
-    pub(crate) fn rejected(&self, instance: &InstanceName, revision: u64, reason: String) {
-        self.change(|state| state.proxy_rejected(instance, revision, reason));
+    pub(crate) fn rejected(&self, life: &Life, revision: u64, reason: String) {
+        self.change(|state| state.proxy_rejected(life, revision, reason));
     }
 
-    pub(crate) fn stream_ended(&self, instance: &InstanceName) {
-        self.change(|state| state.stream_ended(instance, now()));
+    pub(crate) fn stream_ended(&self, life: &Life) {
+        self.change(|state| state.stream_ended(life, now()));
     }
 
     pub(crate) fn certify(&self, identity: &SpiffeId, request_pem: &str) -> ControlMessage {

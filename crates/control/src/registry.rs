@@ -39,20 +39,34 @@ pub enum Lease {
     Expired,
 }
 
+/// What the launcher wants of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routing {
+    /// Started, and healthy where a check is declared: callers may choose it.
+    In,
+    Out,
+    /// Nobody chooses it, and its own proxy closes what is idle and answers with `Connection: close`.
+    Draining,
+}
+
 #[derive(Clone, Debug)]
 pub struct Instance {
     pub service: ServiceName,
     pub epoch: Epoch,
-    pub hop: HopAddress,
-    /// As the launcher says: started, and healthy where a check is declared.
-    pub ready: bool,
-    pub draining: bool,
+    /// `None`: it is called by nobody (the gateway).
+    pub hop: Option<HopAddress>,
+    pub routing: Routing,
     pub lease: Lease,
 }
 
 impl Instance {
+    /// A life that begins: its proxy has served nothing.
+    pub fn fresh(service: &ServiceName, epoch: Epoch, hop: Option<HopAddress>) -> Self {
+        Self { service: service.clone(), epoch, hop, routing: Routing::Out, lease: Lease::Fresh }
+    }
+
     pub fn in_routing(&self) -> bool {
-        self.ready && !self.draining && matches!(self.lease, Lease::Held | Lease::Away { .. })
+        self.routing == Routing::In && matches!(self.lease, Lease::Held | Lease::Away { .. })
     }
 }
 
@@ -67,44 +81,13 @@ impl Registry {
         Self { grace, instances: BTreeMap::new() }
     }
 
-    /// A new life of an instance, out of routing until it is ready and its proxy serves.
-    pub fn add(
-        &mut self,
-        name: &InstanceName,
-        service: &ServiceName,
-        epoch: Epoch,
-        hop: HopAddress,
-    ) -> Result<(), Stale> {
-        self.insert(name, service, epoch, hop, Lease::Fresh)
-    }
-
-    /// An instance that outlived the last control plane: its proxy serves already and is given the grace to come back.
-    pub fn adopt(
-        &mut self,
-        name: &InstanceName,
-        service: &ServiceName,
-        epoch: Epoch,
-        hop: HopAddress,
-        now: Instant,
-    ) -> Result<(), Stale> {
-        self.insert(name, service, epoch, hop, Lease::Away { since: now })
-    }
-
-    fn insert(
-        &mut self,
-        name: &InstanceName,
-        service: &ServiceName,
-        epoch: Epoch,
-        hop: HopAddress,
-        lease: Lease,
-    ) -> Result<(), Stale> {
-        if let Some(known) =
-            self.instances.get(name).map(|instance| instance.epoch).filter(|known| *known > epoch)
-        {
-            return Err(Stale { instance: name.clone(), known, told: epoch });
+    /// An instance, or a later life of a known one. Its lease says how it came: `Fresh` when it begins, `Away` when it
+    /// outlived the last control plane and its proxy is given the grace to come back.
+    pub fn enter(&mut self, name: &InstanceName, instance: Instance) -> Result<(), Stale> {
+        let known = self.instances.get(name).map(|known| known.epoch);
+        if let Some(known) = known.filter(|known| *known > instance.epoch) {
+            return Err(Stale { instance: name.clone(), known, told: instance.epoch });
         }
-        let instance =
-            Instance { service: service.clone(), epoch, hop, ready: false, draining: false, lease };
         self.instances.insert(name.clone(), instance);
         Ok(())
     }
@@ -113,12 +96,10 @@ impl Registry {
         self.instances.remove(name);
     }
 
-    pub fn set_ready(&mut self, name: &InstanceName, ready: bool) {
-        self.change(name, |instance| instance.ready = ready);
-    }
-
-    pub fn set_draining(&mut self, name: &InstanceName) {
-        self.change(name, |instance| instance.draining = true);
+    /// False: there is no such instance.
+    pub fn route(&mut self, name: &InstanceName, routing: Routing) -> bool {
+        self.change(name, |instance| instance.routing = routing);
+        self.instances.contains_key(name)
     }
 
     /// The proxy has a stream and serves a configuration.
@@ -191,7 +172,9 @@ impl Registry {
         self.instances
             .iter()
             .filter(|(_, instance)| instance.service == *service && instance.in_routing())
-            .map(|(name, instance)| Endpoint { instance: name.clone(), hop: instance.hop.clone() })
+            .filter_map(|(name, instance)| {
+                Some(Endpoint { instance: name.clone(), hop: instance.hop.clone()? })
+            })
             .collect()
     }
 }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use sinew_spec::name::{InstanceName, SpiffeId};
+use sinew_spec::name::SpiffeId;
 use sinew_spec::proxy::{ControlMessage, ProxyConfig, ProxyMessage};
 use sinew_transport::frame::{FrameError, FrameReader, write_frame};
 use tokio::net::unix::OwnedWriteHalf;
@@ -12,7 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::plane::Shared;
+use crate::plane::{Life, Shared};
 
 /// For the greeting, and for a message to be taken by the other side.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ type Configs = watch::Receiver<Option<Arc<ProxyConfig>>>;
 /// Serves one proxy: one stream at a time. A new one takes the place of the old, whose process is gone or going.
 pub async fn run(
     shared: Weak<Shared>,
-    instance: InstanceName,
+    life: Life,
     identity: SpiffeId,
     listener: UnixListener,
     configs: Configs,
@@ -42,7 +42,7 @@ pub async fn run(
                 Ok((accepted, _)) => {
                     let line = Line {
                         shared: shared.clone(),
-                        instance: instance.clone(),
+                        life: life.clone(),
                         identity: identity.clone(),
                         configs: configs.clone(),
                         sent: 0,
@@ -54,7 +54,7 @@ pub async fn run(
             () = ended => {
                 stream = None;
                 let Some(shared) = shared.upgrade() else { return };
-                shared.stream_ended(&instance);
+                shared.stream_ended(&life);
             }
         }
     }
@@ -62,7 +62,7 @@ pub async fn run(
 
 struct Line {
     shared: Weak<Shared>,
-    instance: InstanceName,
+    life: Life,
     identity: SpiffeId,
     configs: Configs,
     /// The revision that the proxy has.
@@ -81,7 +81,7 @@ impl Line {
         let greeting = timeout(PATIENCE, frames.next(&mut read)).await.map_err(|_| FrameError::Cut)??;
         let Some(ProxyMessage::Hello { revision, digest, .. }) = greeting else { return Ok(()) };
         self.sent = revision;
-        self.shared()?.greeted(&self.instance, revision, digest);
+        self.shared()?.greeted(&self.life, revision, digest.as_deref());
         loop {
             self.push(&mut write).await?;
             tokio::select! {
@@ -107,7 +107,7 @@ impl Line {
         match message {
             ProxyMessage::Hello { revision, digest, .. } => {
                 self.sent = revision;
-                self.shared()?.greeted(&self.instance, revision, digest);
+                self.shared()?.greeted(&self.life, revision, digest.as_deref());
                 Ok(())
             }
             ProxyMessage::Certify { csr_pem } => {
@@ -115,11 +115,11 @@ impl Line {
                 send(write, &answer).await
             }
             ProxyMessage::Applied { revision } => {
-                self.shared()?.applied(&self.instance, revision);
+                self.shared()?.applied(&self.life, revision);
                 Ok(())
             }
             ProxyMessage::Rejected { revision, reason } => {
-                self.shared()?.rejected(&self.instance, revision, reason);
+                self.shared()?.rejected(&self.life, revision, reason);
                 Ok(())
             }
         }

@@ -10,10 +10,12 @@ use sinew_spec::proxy::{Destination, GATEWAY_SERVICE, Inbound, ProxyConfig, Prox
 use std::net::SocketAddr;
 
 use crate::addresses::Addresses;
-use crate::registry::{Instance, Registry};
+use crate::registry::{Instance, Registry, Routing};
 
 pub struct View<'a> {
     pub application: &'a Application,
+    /// What the gateway listens on.
+    pub published: &'a [Published],
     pub trust_domain: &'a TrustDomain,
     pub addresses: &'a Addresses,
     pub registry: &'a Registry,
@@ -64,11 +66,9 @@ impl View<'_> {
         };
         let services = self.application.services.values();
         if name.as_str() == GATEWAY_SERVICE {
-            let published = services.filter(|service| !service.published.is_empty());
-            for service in published {
-                config.destinations.extend(all.get(&service.name).cloned());
-                config.published.extend(published_ports(service));
-            }
+            let called = services.filter(|service| self.is_published(&service.name));
+            config.destinations.extend(called.filter_map(|service| all.get(&service.name).cloned()));
+            config.published = self.published.to_vec();
         } else if let Some(service) = self.application.services.get(name) {
             let callable = services.filter(|other| service.may_call(other));
             config.destinations.extend(callable.filter_map(|other| all.get(&other.name).cloned()));
@@ -88,28 +88,37 @@ impl View<'_> {
 
     fn callers(&self, service: &Service) -> Vec<ServiceName> {
         let mut callers: Vec<ServiceName> = Vec::new();
-        if !service.published.is_empty() {
+        if self.is_published(&service.name) {
             callers.push(GATEWAY_SERVICE.into());
         }
         let others = self.application.services.values().filter(|other| other.may_call(service));
         callers.extend(others.map(|other| other.name.clone()));
         callers
     }
+
+    fn is_published(&self, service: &ServiceName) -> bool {
+        self.published.iter().any(|published| published.service == *service)
+    }
 }
 
-fn published_ports(service: &Service) -> impl Iterator<Item = Published> + '_ {
-    service.published.iter().map(|port| Published {
-        listen: SocketAddr::new(port.host, port.published.unwrap_or(0)),
-        service: service.name.clone(),
-        port: port.target,
-        protocol: port.protocol.or_else(|| service.protocols.get(&port.target).copied()),
-    })
+/// The ports that an application publishes, as it says; port 0 where it leaves the choice.
+pub fn published(application: &Application) -> Vec<Published> {
+    let of_service = |service: &Service| -> Vec<Published> {
+        let ports = service.published.iter().map(|port| Published {
+            listen: SocketAddr::new(port.host, port.published.unwrap_or(0)),
+            service: service.name.clone(),
+            port: port.target,
+            protocol: port.protocol.or_else(|| service.protocols.get(&port.target).copied()),
+        });
+        ports.collect()
+    };
+    application.services.values().flat_map(of_service).collect()
 }
 
 fn instance_config(shared: &ProxyConfig, name: &InstanceName, instance: &Instance) -> ProxyConfig {
     let mut config = ProxyConfig { instance: name.clone(), ..shared.clone() };
     if let Some(inbound) = &mut config.inbound {
-        inbound.draining |= instance.draining;
+        inbound.draining |= instance.routing == Routing::Draining;
     }
     config
 }

@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use sinew_spec::application::Application;
 use sinew_spec::name::{InstanceName, TrustDomain};
-use sinew_spec::proxy::ProxyConfig;
+use sinew_spec::proxy::{ProxyConfig, Published};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{Applied, ControlStatus, Error};
 use crate::addresses::Addresses;
-use crate::registry::Registry;
-use crate::snapshot::View;
+use crate::registry::{Epoch, Instance, Registry};
+use crate::snapshot::{self, View};
 use crate::store::{Change, Expected, Store};
 
 /// Revisions of which is remembered whom they concerned.
@@ -27,12 +27,14 @@ pub struct State {
     store: Store,
     domain: TrustDomain,
     pub application: Application,
+    published: Vec<Published>,
     pub addresses: Addresses,
     pub registry: Registry,
     pub proxies: BTreeMap<InstanceName, Proxy>,
     pub revision: u64,
     changes: VecDeque<Concerned>,
-    pub started: bool,
+    /// Lives begun, of all instances: the epoch of the next one is higher.
+    epochs: Epoch,
 }
 
 /// Whom a revision concerned.
@@ -41,8 +43,16 @@ struct Concerned {
     instances: BTreeSet<InstanceName>,
 }
 
-/// What is known of one proxy process.
+/// One life of an instance: news of another one is not about this.
+#[derive(Clone, Debug)]
+pub struct Life {
+    pub instance: InstanceName,
+    pub epoch: Epoch,
+}
+
+/// What is known of the proxy of one life of an instance.
 pub struct Proxy {
+    epoch: Epoch,
     /// What it should serve.
     pub config: watch::Sender<Option<Arc<ProxyConfig>>>,
     connected: bool,
@@ -51,8 +61,6 @@ pub struct Proxy {
     /// What it serves, as it said last; 0: nothing.
     applied: u64,
     rejected: Option<(u64, String)>,
-    /// Revision and digest that it greeted with while there was nothing to compare them with.
-    greeted: Option<(u64, String)>,
     _serve: AbortOnDrop,
 }
 
@@ -65,14 +73,14 @@ impl Drop for AbortOnDrop {
 }
 
 impl Proxy {
-    pub fn new(config: watch::Sender<Option<Arc<ProxyConfig>>>, serve: JoinHandle<()>) -> Self {
+    pub fn new(epoch: Epoch, config: watch::Sender<Option<Arc<ProxyConfig>>>, serve: JoinHandle<()>) -> Self {
         Self {
+            epoch,
             config,
             connected: false,
             ended: false,
             applied: 0,
             rejected: None,
-            greeted: None,
             _serve: AbortOnDrop(serve),
         }
     }
@@ -93,18 +101,19 @@ impl State {
         Self {
             store,
             domain,
+            published: snapshot::published(&application),
             application,
             addresses,
             registry,
             proxies: BTreeMap::new(),
             revision: 0,
             changes: VecDeque::new(),
-            started: false,
+            epochs: 0,
         }
     }
 
     /// The application and the addresses of its new names are stored together, before anybody is told of them.
-    pub fn apply(&mut self, application: Application) -> Result<(), Error> {
+    pub fn declare(&mut self, application: Application, published: Vec<Published>) -> Result<(), Error> {
         let mut addresses = self.addresses.clone();
         let mut changes = addresses.assign(&application)?;
         let (kind, name) = (APPLICATION, application.name.to_string());
@@ -112,20 +121,32 @@ impl State {
         self.store.commit(changes.into_iter().map(|change| (change, Expected::Anything)).collect())?;
         self.addresses = addresses;
         self.application = application;
+        self.published = published;
         Ok(())
     }
 
-    pub fn start(&mut self) {
-        self.started = true;
+    pub fn next_epoch(&mut self) -> Epoch {
+        self.epochs += 1;
+        self.epochs
+    }
+
+    pub fn enter(&mut self, name: &InstanceName, instance: Instance, proxy: Proxy) {
+        // Epochs are given out in order, under the lock that this runs under.
+        if self.registry.enter(name, instance).is_ok() {
+            self.proxies.insert(name.clone(), proxy);
+        }
+    }
+
+    pub fn leave(&mut self, name: &InstanceName) {
+        self.registry.remove(name);
+        self.proxies.remove(name);
     }
 
     /// Compares what every proxy should be told with what it was told; those that differ get a new revision.
     pub fn publish(&mut self) {
-        if !self.started {
-            return;
-        }
         let view = View {
             application: &self.application,
+            published: &self.published,
             trust_domain: &self.domain,
             addresses: &self.addresses,
             registry: &self.registry,
@@ -139,14 +160,6 @@ impl State {
                 if proxy.config.borrow().as_deref() == Some(&config) {
                     continue;
                 }
-            } else if let Some((served, _)) =
-                proxy.greeted.take().filter(|(_, digest)| *digest == config.digest())
-            {
-                // It outlived the last control plane and serves just this.
-                config.revision = served;
-                proxy.applied = served;
-                proxy.config.send_replace(Some(Arc::new(config)));
-                continue;
             }
             config.revision = revision;
             proxy.config.send_replace(Some(Arc::new(config)));
@@ -165,53 +178,52 @@ impl State {
         self.changes.push_back(Concerned { revision: self.revision, instances });
     }
 
-    /// A proxy's stream begins. It may serve a revision of an earlier control plane, so that ours must be higher.
-    pub fn greeted(&mut self, name: &InstanceName, revision: u64, digest: Option<String>) {
-        let Some(proxy) = self.proxies.get_mut(name) else { return };
+    fn proxy(&mut self, life: &Life) -> Option<&mut Proxy> {
+        self.proxies.get_mut(&life.instance).filter(|proxy| proxy.epoch == life.epoch)
+    }
+
+    /// A proxy's stream begins. It may serve a revision of an earlier control plane: ours must be higher, unless it is
+    /// what we would send.
+    pub fn greeted(&mut self, life: &Life, revision: u64, digest: Option<&str>) {
         self.revision = self.revision.max(revision);
+        let next = self.revision + 1;
+        let Some(proxy) = self.proxy(life) else { return };
         proxy.connected = true;
         proxy.ended = false;
         proxy.rejected = None;
-        proxy.applied = 0;
-        let Some(digest) = digest else { return };
-        self.registry.serves(name);
+        proxy.applied = revision;
         let told = proxy.config.borrow().clone();
-        let Some(told) = told else {
-            proxy.greeted = Some((revision, digest));
-            return;
-        };
-        if told.revision > revision {
-            proxy.applied = revision;
-        } else if told.digest() == digest {
-            proxy.applied = revision;
-            proxy.config.send_replace(Some(Arc::new(ProxyConfig { revision, ..(*told).clone() })));
-        } else {
-            let stamped = ProxyConfig { revision: self.revision + 1, ..(*told).clone() };
+        if let Some(told) = told.filter(|told| told.revision <= revision) {
+            let same = digest.is_some_and(|digest| told.digest() == digest);
+            let stamped = ProxyConfig { revision: if same { revision } else { next }, ..(*told).clone() };
             proxy.config.send_replace(Some(Arc::new(stamped)));
-            self.advance(BTreeSet::from([name.clone()]));
+            if !same {
+                self.advance(BTreeSet::from([life.instance.clone()]));
+            }
+        }
+        if digest.is_some() {
+            self.registry.serves(&life.instance);
         }
     }
 
-    pub fn proxy_applied(&mut self, name: &InstanceName, revision: u64) {
-        let Some(proxy) = self.proxies.get_mut(name) else { return };
+    pub fn proxy_applied(&mut self, life: &Life, revision: u64) {
+        let Some(proxy) = self.proxy(life) else { return };
         // What was never sent cannot be served.
         let Some(wanted) = proxy.wanted() else { return };
         proxy.applied = proxy.applied.max(revision.min(wanted));
-        self.registry.serves(name);
+        self.registry.serves(&life.instance);
     }
 
-    pub fn proxy_rejected(&mut self, name: &InstanceName, revision: u64, mut reason: String) {
-        let Some(proxy) = self.proxies.get_mut(name) else { return };
+    pub fn proxy_rejected(&mut self, life: &Life, revision: u64, mut reason: String) {
+        let Some(proxy) = self.proxy(life) else { return };
         reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
         proxy.rejected = Some((revision, reason));
     }
 
-    pub fn stream_ended(&mut self, name: &InstanceName, now: Instant) {
-        if let Some(proxy) = self.proxies.get_mut(name) {
-            proxy.connected = false;
-            proxy.greeted = None;
-        }
-        self.registry.stream_ended(name, now);
+    pub fn stream_ended(&mut self, life: &Life, now: Instant) {
+        let Some(proxy) = self.proxy(life) else { return };
+        proxy.connected = false;
+        self.registry.stream_ended(&life.instance, now);
     }
 
     pub fn proxy_ended(&mut self, name: &InstanceName) {

@@ -10,8 +10,8 @@ fn check(history: &str, expect: &str) {
     let mut registry = Registry::new(GRACE);
     let mut now = Instant::now();
     for n in 0..10 {
-        registry.add(&name(n), &"a".into(), 1, hop()).unwrap();
-        registry.set_ready(&name(n), true);
+        registry.enter(&name(n), life(1)).unwrap();
+        registry.route(&name(n), Routing::In);
         registry.serves(&name(n));
     }
     let mut letters = history.chars();
@@ -21,7 +21,7 @@ fn check(history: &str, expect: &str) {
             '_' => now += Duration::from_secs(1),
             'b' => registry.serves(&name(digit())),
             'x' => registry.remove(&name(digit())),
-            'd' => registry.set_draining(&name(digit())),
+            'd' => drop(registry.route(&name(digit()), Routing::Draining)),
             letter => registry.stream_ended(&name(letter.to_digit(10).unwrap()), now),
         }
         registry.sweep(now);
@@ -35,8 +35,8 @@ fn name(n: u32) -> InstanceName {
     InstanceName::new(format!("a-{n}"))
 }
 
-fn hop() -> HopAddress {
-    HopAddress::Unix("/run/hop.sock".into())
+fn life(epoch: Epoch) -> Instance {
+    Instance::fresh(&"a".into(), epoch, Some(HopAddress::Unix("/run/hop.sock".into())))
 }
 
 #[test]
@@ -67,17 +67,17 @@ fn a_mass_loss_removes_nobody() {
 #[test]
 fn a_lease_is_of_one_life() {
     let mut registry = Registry::new(GRACE);
-    registry.add(&name(1), &"a".into(), 2, hop()).unwrap();
-    registry.set_ready(&name(1), true);
+    registry.enter(&name(1), life(2)).unwrap();
+    registry.route(&name(1), Routing::In);
     assert!(registry.endpoints(&"a".into()).is_empty(), "its proxy serves nothing yet");
     registry.serves(&name(1));
     assert_eq!(registry.endpoints(&"a".into()).len(), 1);
 
-    let stale = registry.add(&name(1), &"a".into(), 1, hop()).unwrap_err();
+    let stale = registry.enter(&name(1), life(1)).unwrap_err();
     assert_eq!(stale.to_string(), "a-1 is in its life number 2; news of number 1 comes too late");
     assert_eq!(registry.endpoints(&"a".into()).len(), 1);
 
-    registry.add(&name(1), &"a".into(), 3, hop()).unwrap();
+    registry.enter(&name(1), life(3)).unwrap();
     assert!(registry.endpoints(&"a".into()).is_empty(), "a new life starts out of routing");
 }
 
@@ -86,8 +86,8 @@ fn who_is_adopted_serves_and_has_a_grace_to_come_back() {
     let mut registry = Registry::new(GRACE);
     let start = Instant::now();
     for n in 0..3 {
-        registry.adopt(&name(n), &"a".into(), 1, hop(), start).unwrap();
-        registry.set_ready(&name(n), true);
+        let adopted = Instance { routing: Routing::In, lease: Lease::Away { since: start }, ..life(1) };
+        registry.enter(&name(n), adopted).unwrap();
     }
     assert_eq!(registry.endpoints(&"a".into()).len(), 3);
     registry.serves(&name(0));
@@ -101,8 +101,7 @@ fn who_is_adopted_serves_and_has_a_grace_to_come_back() {
 enum News {
     Add(u32, u64),
     Remove(u32),
-    Ready(u32, bool),
-    Drain(u32),
+    Route(u32, Routing),
     Serves(u32),
     StreamEnded(u32),
     Seconds(u64),
@@ -110,11 +109,11 @@ enum News {
 
 fn news() -> impl Strategy<Value = News> {
     let n = 0..6u32;
+    let routing = prop_oneof![Just(Routing::In), Just(Routing::Out), Just(Routing::Draining)];
     prop_oneof![
         (n.clone(), 0..4u64).prop_map(|(n, epoch)| News::Add(n, epoch)),
         n.clone().prop_map(News::Remove),
-        (n.clone(), any::<bool>()).prop_map(|(n, ready)| News::Ready(n, ready)),
-        n.clone().prop_map(News::Drain),
+        (n.clone(), routing).prop_map(|(n, routing)| News::Route(n, routing)),
         n.clone().prop_map(News::Serves),
         n.prop_map(News::StreamEnded),
         (0..15u64).prop_map(News::Seconds),
@@ -135,13 +134,12 @@ proptest! {
             let told = match &news {
                 News::Add(n, epoch) => {
                     let known = registry.get(&name(*n)).map(|instance| instance.epoch);
-                    let result = registry.add(&name(*n), &"a".into(), *epoch, hop());
+                    let result = registry.enter(&name(*n), life(*epoch));
                     prop_assert_eq!(result.is_err(), known.is_some_and(|known| known > *epoch));
                     Some(*n)
                 }
                 News::Remove(n) => { registry.remove(&name(*n)); Some(*n) }
-                News::Ready(n, ready) => { registry.set_ready(&name(*n), *ready); Some(*n) }
-                News::Drain(n) => { registry.set_draining(&name(*n)); Some(*n) }
+                News::Route(n, routing) => { registry.route(&name(*n), *routing); Some(*n) }
                 News::Serves(n) => { registry.serves(&name(*n)); Some(*n) }
                 News::StreamEnded(n) => { registry.stream_ended(&name(*n), now); Some(*n) }
                 News::Seconds(seconds) => { now += Duration::from_secs(*seconds); None }
@@ -155,9 +153,9 @@ proptest! {
                 let instance = registry.get(&name(n));
                 let was = before.get(&name(n)).is_some_and(Instance::in_routing);
                 let is = instance.is_some_and(Instance::in_routing);
-                // In routing means: ready, not draining, and once served.
+                // In routing means: wanted so, and once served.
                 if let Some(instance) = instance.filter(|_| is) {
-                    prop_assert!(instance.ready && !instance.draining && instance.lease != Lease::Fresh);
+                    prop_assert!(instance.routing == Routing::In && instance.lease != Lease::Fresh);
                 }
                 // Epochs never go back.
                 if let (Some(before), Some(instance)) = (before.get(&name(n)), instance) {

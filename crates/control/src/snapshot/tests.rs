@@ -4,7 +4,7 @@ use sinew_spec::application::{Protocol, PublishedPort};
 use sinew_spec::proxy::HopAddress;
 
 use super::*;
-use crate::registry::GRACE;
+use crate::registry::{GRACE, Routing};
 
 /// `web` (published) talks to `orders`, `orders` to `stock`; `web` and `stock` share no network.
 fn application() -> Application {
@@ -34,9 +34,9 @@ fn application() -> Application {
 fn registry(instances: &[(&str, &str)]) -> Registry {
     let mut registry = Registry::new(GRACE);
     for (service, instance) in instances {
-        let hop = HopAddress::Unix(format!("/run/{instance}").into());
-        registry.add(&(*instance).into(), &(*service).into(), 1, hop).unwrap();
-        registry.set_ready(&(*instance).into(), true);
+        let hop = Some(HopAddress::Unix(format!("/run/{instance}").into()));
+        registry.enter(&(*instance).into(), Instance::fresh(&(*service).into(), 1, hop)).unwrap();
+        registry.route(&(*instance).into(), Routing::In);
         registry.serves(&(*instance).into());
     }
     registry
@@ -48,7 +48,14 @@ fn check(application: &Application, registry: &Registry, expect: &str) {
     let mut addresses = Addresses::default();
     addresses.assign(application).unwrap();
     let trust_domain = TrustDomain::new("shop.sinew");
-    let view = View { application, trust_domain: &trust_domain, addresses: &addresses, registry };
+    let published = published(application);
+    let view = View {
+        application,
+        published: &published,
+        trust_domain: &trust_domain,
+        addresses: &addresses,
+        registry,
+    };
     assert_eq!(view.configs(), view.configs());
 
     let mut found = String::new();
@@ -98,8 +105,8 @@ web-1: orders=orders-1,orders-2 web=web-1 <- _gateway orders web
 #[test]
 fn only_who_is_ready_and_stays_is_chosen() {
     let mut registry = registry(&[("orders", "orders-1"), ("orders", "orders-2"), ("web", "web-1")]);
-    registry.set_ready(&"orders-1".into(), false);
-    registry.set_draining(&"web-1".into());
+    registry.route(&"orders-1".into(), Routing::Out);
+    registry.route(&"web-1".into(), Routing::Draining);
     check(
         &application(),
         &registry,
