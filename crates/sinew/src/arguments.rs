@@ -49,7 +49,7 @@ pub struct Common {
     #[arg(short, long, global = true, value_name = "NAME")]
     pub project: Option<String>,
 
-    /// Work as if started in this folder
+    /// Where the compose file is looked for and relative paths start from [default: this folder]
     #[arg(short = 'C', long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub project_directory: Option<PathBuf>,
 
@@ -84,6 +84,15 @@ pub struct Files {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Down(command::down::Arguments),
+    Ps(command::ps::Arguments),
+    Status(command::status::Arguments),
+    Scale(command::scale::Arguments),
+    Restart(command::restart::Arguments),
+    Stop(command::stop::Arguments),
+    Start(command::start::Arguments),
+    Exec(command::exec::Arguments),
+    PortForward(command::port_forward::Arguments),
     Version(command::version::Arguments),
     Completions(command::completions::Arguments),
 }
@@ -115,7 +124,7 @@ fn explain(error: &clap::Error) -> Failure {
     let mut hints = Vec::new();
     for line in rendered.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(tip) = line.strip_prefix("tip: ") {
-            hints.push(tip.to_owned());
+            hints.push(tip_in_words(tip));
         } else if let Some(usage) = line.strip_prefix("Usage: ") {
             hints.push(format!("usage: {usage}"));
         } else if line.starts_with("For more information") {
@@ -130,6 +139,16 @@ fn explain(error: &clap::Error) -> Failure {
     }
     let failure = Failure::bad_input("arguments", message);
     if hints.is_empty() { failure } else { failure.hint(hints.join("\n      ")) }
+}
+
+/// `a similar subcommand exists: 'ps'` -> what everybody else says.
+fn tip_in_words(tip: &str) -> String {
+    match tip.split_once(": '") {
+        Some((before, name)) if before.starts_with("a similar") => {
+            format!("did you mean `{}`?", name.trim_end_matches('\''))
+        }
+        _ => tip.to_owned(),
+    }
 }
 
 /// `sinew scale --help` when `scale` was typed.

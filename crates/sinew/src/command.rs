@@ -1,9 +1,29 @@
 //! One file per subcommand: its arguments, its help, what it does.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use sinew_client::admin::Client;
+use sinew_spec::admin::{AdminError, Changes};
+use sinew_spec::name::{InstanceName, ServiceName};
+
 use crate::arguments::{Common, Files};
+use crate::failure::Failure;
+use crate::project::Wanted;
+use crate::select::select_all;
+use crate::target::{self, Target};
 use crate::terminal::Terminal;
 
 pub mod completions;
+pub mod down;
+pub mod exec;
+pub mod port_forward;
+pub mod ps;
+pub mod restart;
+pub mod scale;
+pub mod start;
+pub mod status;
+pub mod stop;
 pub mod version;
 
 /// What every command is handed.
@@ -12,4 +32,56 @@ pub struct Context {
     /// `-f` before the subcommand.
     pub files: Files,
     pub terminal: Terminal,
+}
+
+impl Context {
+    /// The client of the application that is meant.
+    pub fn client(&self) -> Result<Client, Failure> {
+        Ok(self.target()?.client())
+    }
+
+    pub fn target(&self) -> Result<Target, Failure> {
+        let from_environment = std::env::var("COMPOSE_PROJECT_NAME").ok().filter(|name| !name.is_empty());
+        let name = self.common.project.clone().or(from_environment);
+        target::find(name.as_deref(), &self.wanted(None, &Files::default()), &current_folder()?)
+    }
+
+    /// `files`: those behind the subcommand.
+    pub fn wanted<'a>(&'a self, place: Option<&'a Path>, files: &Files) -> Wanted<'a> {
+        Wanted {
+            place,
+            files: self.files.file.iter().chain(&files.file).cloned().collect(),
+            folder: self.common.project_directory.as_deref(),
+            from_environment: std::env::var("COMPOSE_FILE").ok(),
+        }
+    }
+}
+
+pub fn current_folder() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| {
+        Failure::failed("folders", format!("the working folder cannot be told: {error}"))
+            .hint("it was deleted, most likely")
+    })
+}
+
+/// Asks for one thing after the other and says what was done; every name is known before anything changes.
+async fn each(
+    client: &Client,
+    context: &Context,
+    typed: &[String],
+    past: &str,
+    ask: impl AsyncFn(ServiceName, Option<InstanceName>) -> Result<Changes, AdminError>,
+) -> Result<(), Failure> {
+    let status = client.status(false).await?;
+    let mut all: BTreeMap<String, Changes> = BTreeMap::new();
+    for selected in select_all(&status, typed)? {
+        let instance = selected.instance_name();
+        let name = instance.as_ref().map_or(selected.service.name.as_str(), InstanceName::as_str).to_owned();
+        let changes = ask(selected.service_name(), instance).await?;
+        if !context.terminal.is_json() {
+            context.terminal.print(&format!("{name} {past}\n"))?;
+        }
+        all.insert(name, changes);
+    }
+    if context.terminal.is_json() { context.terminal.print_json(&all) } else { Ok(()) }
 }

@@ -10,13 +10,18 @@ mod admin;
 mod operation;
 
 mod failure;
+mod project;
+mod select;
 mod suggest;
 mod table;
+mod target;
 mod terminal;
 mod units;
+mod view;
 
 use arguments::Command;
 use command::Context;
+use failure::Failure;
 
 fn main() -> ExitCode {
     let arguments = match arguments::parse() {
@@ -25,12 +30,40 @@ fn main() -> ExitCode {
     };
     let terminal = terminal::Terminal::detect(arguments.common.output, arguments.common.color);
     let context = Context { common: arguments.common, files: arguments.files, terminal };
-    let done = match &arguments.command {
-        Command::Version(arguments) => command::version::run(arguments, &context),
-        Command::Completions(arguments) => command::completions::run(arguments, &context),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(&arguments.command, &context) {
+        Ok(code) => code,
         Err(failure) => failure.report(&context.terminal),
     }
+}
+
+fn run(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Down(arguments) => asking(command::down::run(arguments, context)),
+        Command::Ps(arguments) => asking(command::ps::run(arguments, context)),
+        Command::Status(arguments) => asking(command::status::run(arguments, context)),
+        Command::Scale(arguments) => asking(command::scale::run(arguments, context)),
+        Command::Restart(arguments) => asking(command::restart::run(arguments, context)),
+        Command::Stop(arguments) => asking(command::stop::run(arguments, context)),
+        Command::Start(arguments) => asking(command::start::run(arguments, context)),
+        Command::Exec(arguments) => runtime()?.block_on(command::exec::run(arguments, context)),
+        Command::PortForward(arguments) => asking(command::port_forward::run(arguments, context)),
+        Command::Version(arguments) => command::version::run(arguments, context).map(success),
+        Command::Completions(arguments) => command::completions::run(arguments, context).map(success),
+    }
+}
+
+fn asking(question: impl Future<Output = Result<(), Failure>>) -> Result<ExitCode, Failure> {
+    runtime()?.block_on(question).map(success)
+}
+
+fn success((): ()) -> ExitCode {
+    ExitCode::SUCCESS
+}
+
+/// One thread: everything here waits far more than it computes.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed("runtime", format!("could not start: {error}")))
 }

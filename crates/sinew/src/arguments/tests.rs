@@ -27,7 +27,7 @@ fn the_format_is_known_even_when_parsing_failed() {
     check("sinew exec a -- tool -o json", Format::Text);
 }
 
-/// `docs/cli.md` is written from the definition: `SINEW_UPDATE_DOCS=1 cargo test -p sinew docs` writes it anew.
+/// `docs/cli.md` is written from the definition: `SINEW_UPDATE_DOCS=1 cargo test -p sinew` writes it anew.
 #[test]
 fn the_docs_are_as_the_definition() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");

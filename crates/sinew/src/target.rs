@@ -1,0 +1,102 @@
+//! Which application is meant by commands that talk to a running one: `-p NAME`, else the one of this folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use sinew_client::admin::Client;
+use sinew_node::folders::{Bases, Folders};
+use sinew_spec::name::ApplicationName;
+
+use crate::failure::Failure;
+use crate::project::{self, Wanted};
+use crate::suggest;
+
+/// An application and where it lives.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub name: ApplicationName,
+    pub folders: Folders,
+}
+
+impl Target {
+    pub fn client(&self) -> Client {
+        Client::new(self.name.as_str(), self.folders.admin_socket())
+    }
+}
+
+pub fn bases() -> Result<Bases, Failure> {
+    Bases::from_environment(nix::unistd::geteuid(), |name| std::env::var_os(name))
+        .map_err(|error| Failure::failed("folders", error.to_string()))
+}
+
+/// `name`: of `-p` or `COMPOSE_PROJECT_NAME`.
+pub fn find(name: Option<&str>, wanted: &Wanted<'_>, current: &Path) -> Result<Target, Failure> {
+    let bases = bases()?;
+    let present = present(&bases);
+    if let Some(name) = name {
+        let name = ApplicationName::new(name);
+        let folders = Folders::new(&bases, &name);
+        return match present.iter().any(|found| found.name == name) || folders.run.exists() {
+            true => Ok(Target { name, folders }),
+            false => Err(not_running(&format!("application `{name}`"), name.as_str(), &present)),
+        };
+    }
+    let project = project::find(wanted, current)?;
+    let mut here = present.iter().filter(|found| found.folder == project.folder);
+    match (here.next(), here.next()) {
+        (Some(found), None) => {
+            Ok(Target { name: found.name.clone(), folders: Folders::new(&bases, &found.name) })
+        }
+        (Some(one), Some(other)) => Err(Failure::bad_input(
+            "ambiguous",
+            format!("several applications run from {}", project.folder.display()),
+        )
+        .hint(format!("say which with -p: {} or {}", one.name, other.name))),
+        (None, _) => {
+            let what = format!("the application of {}", project.folder.display());
+            let folder_name = project.folder.file_name().unwrap_or_default().to_string_lossy();
+            Err(not_running(&what, &folder_name, &present))
+        }
+    }
+}
+
+fn not_running(what: &str, typed: &str, present: &[Present]) -> Failure {
+    let failure = Failure::failed("not_running", format!("{what} is not running"));
+    let names: Vec<&str> = present.iter().map(|found| found.name.as_str()).collect();
+    match suggest::nearest(typed, names.iter().copied()) {
+        Some(near) => failure.hint(format!("did you mean `-p {near}`? Start one with `sinew up -d`")),
+        None if names.is_empty() => failure.hint("start it with `sinew up -d`"),
+        None => {
+            failure.hint(format!("start it with `sinew up -d`; running now: {} (see -p)", names.join(", ")))
+        }
+    }
+}
+
+/// An application that has a run folder.
+#[derive(Debug)]
+struct Present {
+    name: ApplicationName,
+    folder: PathBuf,
+}
+
+/// Written by the launcher (`Folders::application_record`); more stands in it.
+#[derive(Deserialize)]
+struct Record {
+    name: ApplicationName,
+    folder: PathBuf,
+}
+
+fn present(bases: &Bases) -> Vec<Present> {
+    const APPLICATIONS_MAX: usize = 1_000;
+    let entries = fs::read_dir(&bases.run).into_iter().flatten().flatten().take(APPLICATIONS_MAX);
+    let mut present: Vec<Present> = entries
+        .filter_map(|entry| {
+            let text = fs::read(entry.path().join("application.json")).ok()?;
+            let Record { name, folder } = serde_json::from_slice(&text).ok()?;
+            Some(Present { name, folder })
+        })
+        .collect();
+    present.sort_by(|a, b| a.name.cmp(&b.name));
+    present
+}

@@ -1,0 +1,60 @@
+use super::*;
+use crate::view::sample;
+
+#[test]
+fn explains_what_is_wrong_in_words() {
+    let last = BTreeMap::from([(InstanceName::from("orders-2"), "database is \x1b[2Jlocked".to_owned())]);
+    let shown = render(&sample::shop(), &last, &Terminal::plain(), sample::NOW);
+    let expected = "\
+shop  2 of 4 services as wanted, revision 7 on 3/4 proxies
+/srv/shop
+memory: services 144 MiB, sidecars 9.00 MiB, seals 1.50 MiB, control plane and launcher 14.5 MiB
+
+SERVICE  INSTANCES  HEALTH       RESTARTS  REQ/S      P50      P99  ERRORS  CONNS  REFUSED    MEMORY
+db             1/1  healthy             0                                       6           48.0 MiB
+orders         2/2  1 unhealthy         2    120  1.20 ms  14.0 ms    0.2%     40       11  96.0 MiB
+billing        0/1  waiting             0
+migrate        0/1  completed           0
+
+x orders-2 is unhealthy, started 40s ago, restarted 2 times: HTTP 503 from :8000/health
+  last log line: database is locked
+  see `sinew logs orders`
+! orders was refused 11 calls outside the mesh: 10.0.0.7:502/tcp (10x), 1.1.1.1:443/tcp (1x)
+  allow it, if it is meant: `x-sinew: { egress: [\"10.0.0.7:502/tcp\"] }`
+… billing waits for orders (healthy)
+… revision 7 is not applied yet by orders-2
+
+127.0.0.1:8080 -> orders:8000
+";
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn says_little_when_all_is_well() {
+    let mut status = sample::shop();
+    status.services.truncate(1);
+    status.published.clear();
+    status.absent.clear();
+    status.memory_bytes = None;
+    status.applied = 4;
+    let shown = render(&status, &BTreeMap::new(), &Terminal::plain(), sample::NOW);
+    assert_eq!(
+        shown,
+        "shop  all 1 service as wanted, revision 7 on 4/4 proxies\n/srv/shop\n\n\
+         SERVICE  INSTANCES  HEALTH   RESTARTS  CONNS    MEMORY\n\
+         db             1/1  healthy         0      6  48.0 MiB\n"
+    );
+}
+
+#[test]
+fn exit_codes_are_explained() {
+    let mut status = sample::shop();
+    status.services.truncate(1);
+    let instance = &mut status.services[0].instances[0];
+    (instance.state, instance.exit_code, instance.restarts) = (InstanceState::Backoff, Some(137), 4);
+    let shown = render(&status, &BTreeMap::new(), &Terminal::plain(), sample::NOW);
+    assert!(shown.contains(
+        "x db-1 keeps ending with exit code 137 (SIGKILL: killed, or out of memory), restarted 4 times\n"
+    ));
+    assert!(shown.contains("db             0/1  crashing"), "{shown}");
+}
