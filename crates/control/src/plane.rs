@@ -90,6 +90,15 @@ pub struct Applied {
     pub absent: Vec<InstanceName>,
     /// Of the absent, those that refused it, and why.
     pub rejected: Vec<(InstanceName, String)>,
+    /// Of the absent, those that will come to it; the processes of the others have ended.
+    pub pending: usize,
+}
+
+impl Applied {
+    /// True: no proxy is left that serves anything older.
+    pub fn is_complete(&self) -> bool {
+        self.pending == 0 && self.rejected.is_empty()
+    }
 }
 
 /// For `status`: how far all proxies are with what each was told last.
@@ -245,16 +254,21 @@ impl Control {
         let wait = async {
             loop {
                 progress.borrow_and_update();
-                let (applied, complete) = self.shared.state().applied(revision);
-                if complete || progress.changed().await.is_err() {
+                let applied = self.shared.state().applied(revision);
+                if applied.pending == 0 || progress.changed().await.is_err() {
                     return applied;
                 }
             }
         };
         match tokio::time::timeout(timeout, wait).await {
             Ok(applied) => applied,
-            Err(_) => self.shared.state().applied(revision).0,
+            Err(_) => self.shared.state().applied(revision),
         }
+    }
+
+    /// Counts whatever happened: a change, an acknowledgement, a stream that began or ended.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.shared.progress.subscribe()
     }
 
     /// The names that resolve inside the seals of a service; `None`: no such service.
@@ -271,6 +285,13 @@ impl Control {
     /// True: callers may choose it.
     pub fn in_routing(&self, instance: &InstanceName) -> bool {
         self.shared.state().registry.get(instance).is_some_and(|instance| instance.in_routing())
+    }
+
+    /// True: the stream of its proxy is away, and the grace runs or is over.
+    pub fn lease_is_away(&self, instance: &InstanceName) -> bool {
+        let state = self.shared.state();
+        let lease = state.registry.get(instance).map(|instance| instance.lease);
+        matches!(lease, Some(Lease::Away { .. } | Lease::Expired))
     }
 
     /// What a proxy should serve now.

@@ -9,6 +9,9 @@ mod command;
 mod admin;
 mod operation;
 
+#[allow(dead_code, reason = "handed to the launcher by `up`")]
+mod registry;
+
 mod failure;
 mod project;
 mod select;

@@ -232,17 +232,16 @@ impl State {
         }
     }
 
-    /// And whether there is nothing left to wait for.
-    pub fn applied(&self, revision: u64) -> (Applied, bool) {
+    /// Nothing when the revision concerned nobody, or is too long ago to know.
+    pub fn applied(&self, revision: u64) -> Applied {
         let mut applied = Applied::default();
-        let mut complete = true;
         let change = self.changes.iter().rev().find(|change| change.revision == revision);
         for name in change.iter().flat_map(|change| &change.instances) {
             if let Some(proxy) = self.proxies.get(name) {
-                complete &= applied.count(name, proxy, revision);
+                applied.count(name, proxy, revision);
             }
         }
-        (applied, complete)
+        applied
     }
 
     pub fn status(&self) -> ControlStatus {
@@ -257,20 +256,19 @@ impl State {
 }
 
 impl Applied {
-    /// True: there is nothing to wait for.
-    fn count(&mut self, name: &InstanceName, proxy: &Proxy, wanted: u64) -> bool {
+    fn count(&mut self, name: &InstanceName, proxy: &Proxy, wanted: u64) {
         self.subscribed += 1;
         if proxy.applied >= wanted {
             self.applied += 1;
-            return true;
+            return;
         }
         self.absent.push(name.clone());
         match &proxy.rejected {
             Some((revision, reason)) if *revision >= wanted => {
-                self.rejected.push((name.clone(), reason.clone()));
-                true
+                self.rejected.push((name.clone(), reason.clone()))
             }
-            _ => proxy.ended && !proxy.connected,
+            _ if proxy.ended && !proxy.connected => {}
+            _ => self.pending += 1,
         }
     }
 }

@@ -69,7 +69,8 @@ fn application(user: User, name: &str) -> (Sandbox, u16) {
 pub fn free_port() -> u16 {
     static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
     loop {
-        let port = 20_000 + (std::process::id() as u16 % 100) * 100 + NEXT.fetch_add(1, Ordering::Relaxed) % 100;
+        let port =
+            20_000 + (std::process::id() as u16 % 100) * 100 + NEXT.fetch_add(1, Ordering::Relaxed) % 100;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
@@ -137,7 +138,11 @@ fn detached_survives_its_launcher_and_is_adopted() {
         let (sandbox, port) = application(user, "adopted");
         sandbox.sinew(&["up", "-d"]).ok();
         let before = pids(&sandbox.sinew(&["status", "-o", "json"]).ok().json());
-        assert!(before.iter().all(|(_, init, sidecar, service)| [init, sidecar, service].iter().all(|pid| pid.is_i64())));
+        assert!(
+            before
+                .iter()
+                .all(|(_, init, sidecar, service)| [init, sidecar, service].iter().all(|pid| pid.is_i64()))
+        );
 
         let stop = Arc::new(AtomicBool::new(false));
         let load = {
@@ -151,7 +156,8 @@ fn detached_survives_its_launcher_and_is_adopted() {
                 Ok::<_, String>(answers)
             })
         };
-        let daemons: Vec<_> = sandbox.processes().into_iter().filter(|(_, line)| line.contains("__daemon")).collect();
+        let daemons: Vec<_> =
+            sandbox.processes().into_iter().filter(|(_, line)| line.contains("__daemon")).collect();
         assert_eq!(daemons.len(), 1, "{daemons:?}");
         kill(Pid::from_raw(daemons[0].0), Signal::SIGKILL).expect("kill the launcher");
         until("the launcher is gone", Duration::from_secs(5), || {

@@ -74,7 +74,10 @@ fn scale_restart_and_stop_lose_nothing() {
     for count in [6, 2] {
         sandbox.sinew(&["scale", &format!("web={count}")]).ok();
         until("the wanted number runs", Duration::from_secs(30), || {
-            let running = instances(&sandbox).iter().filter(|i| i["health"] == "healthy" && i["state"] == "running").count();
+            let running = instances(&sandbox)
+                .iter()
+                .filter(|i| i["health"] == "healthy" && i["state"] == "running")
+                .count();
             (running == count).then_some(())
         });
         load.pass(1000);
@@ -96,7 +99,12 @@ fn a_killed_instance_costs_what_it_had_in_flight() {
     let elapsed_ms = at.elapsed().as_millis();
     let report = finish(&sandbox, load);
     // 32 connections: at most that many requests were in flight, a third of them on the victim, and a margin.
-    assert!(report.failed.len() <= 16, "{} failed in {elapsed_ms} ms: {:?}", report.failed.len(), report.failed);
+    assert!(
+        report.failed.len() <= 16,
+        "{} failed in {elapsed_ms} ms: {:?}",
+        report.failed.len(),
+        report.failed
+    );
     if let (Some(first), Some(last)) = (report.failed.first(), report.failed.last()) {
         assert!(last.0 - first.0 <= 1000, "callers chose a dead instance for {} ms", last.0 - first.0);
     }

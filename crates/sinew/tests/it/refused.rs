@@ -113,7 +113,10 @@ networks: {{ near: {{}}, far: {{}} }}
             let done = sandbox.sinew(&arguments).ok();
             let answer = done.json();
             println!("{user:?} {kind} {host}:{port} {answer}");
-            (answer["outcome"].as_str().expect("an outcome").to_owned(), answer["ms"].as_f64().expect("a time"))
+            (
+                answer["outcome"].as_str().expect("an outcome").to_owned(),
+                answer["ms"].as_f64().expect("a time"),
+            )
         };
         assert_eq!(probe("tcp", "dual", 8000).0, "dual");
         assert_eq!(probe("tcp", "six", 8000).0, "six");
@@ -131,7 +134,8 @@ networks: {{ near: {{}}, far: {{}} }}
         ];
         for (kind, to, port) in refused {
             let (outcome, ms) = probe(kind, to, port);
-            let errors = ["ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ENETUNREACH", "EPERM", "EACCES", "closed"];
+            let errors =
+                ["ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ENETUNREACH", "EPERM", "EACCES", "closed"];
             assert!(errors.contains(&outcome.as_str()), "{kind} {to}:{port}: {outcome}");
             assert!(ms <= 50.0, "{kind} {to}:{port} took {ms} ms");
         }
@@ -142,7 +146,8 @@ networks: {{ near: {{}}, far: {{}} }}
             let service = status["services"].as_array()?.iter().find(|s| s["name"] == "prober")?.clone();
             let shown: Vec<&str> =
                 service["refused"].as_array()?.iter().filter_map(|r| r["destination"].as_str()).collect();
-            let wanted = ["203.0.113.7:80/tcp", "203.0.113.7:53/udp", "[2001:db8::7]:80/tcp", "198.18.77.77:8000/tcp"];
+            let wanted =
+                ["203.0.113.7:80/tcp", "203.0.113.7:53/udp", "[2001:db8::7]:80/tcp", "198.18.77.77:8000/tcp"];
             wanted.iter().all(|destination| shown.contains(destination)).then_some(())
         });
         sandbox.sinew(&["down"]).ok();

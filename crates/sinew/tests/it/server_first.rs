@@ -56,8 +56,21 @@ fn mariadb_and_nats_behind_sidecars() {
     });
     let answer = sandbox
         .sinew(&[
-            "exec", "client", "--", "mariadb", "--no-defaults", "-h", "database", "-P", "8000", "-u", "app", "-papp", "-N",
-            "-e", "select 6*7",
+            "exec",
+            "client",
+            "--",
+            "mariadb",
+            "--no-defaults",
+            "-h",
+            "database",
+            "-P",
+            "8000",
+            "-u",
+            "app",
+            "-papp",
+            "-N",
+            "-e",
+            "select 6*7",
         ])
         .ok();
     assert_eq!(answer.stdout.trim(), "42");
