@@ -9,6 +9,7 @@ pub mod name;
 pub mod admin;
 pub mod application;
 pub mod egress;
+pub mod log;
 pub mod proxy;
 pub mod seal;
 pub mod status;
