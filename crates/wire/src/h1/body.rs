@@ -318,6 +318,3 @@ pub fn relay(
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -209,7 +209,7 @@ pub struct ResponseHead {
     pub version: Version,
     /// 100 to 999.
     pub status: u16,
-    /// May be empty.
+    /// May be empty, and is where the upstream's has bytes beyond ASCII.
     pub reason: Span,
     pub fields: Vec<Field>,
     /// Where the last field's line ends.

@@ -7,7 +7,7 @@ use super::head::{
     Exchange, Framing, Method, RequestHead, ResponseHead, ResponseKind, Target, Version, of_kind,
 };
 use super::{HEAD_FIELDS_CEILING, Limits, Reject};
-use crate::text::{list, trim};
+use crate::text::{is_token, list, trim};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
@@ -28,14 +28,18 @@ pub struct HeadScan {
 impl HeadScan {
     /// Whether to parse: the first time, when an end of head or a malformed line end has come, and each time the
     /// bytes have doubled (so that garbage is refused early).
-    fn is_due(&mut self, bytes: &[u8]) -> bool {
+    pub(super) fn is_due(&mut self, bytes: &[u8]) -> bool {
         let from = self.seen.min(bytes.len());
         self.seen = bytes.len();
+        if self.parsed == 0 {
+            self.parsed = bytes.len();
+            return true;
+        }
         let ended = memchr::memchr_iter(b'\n', &bytes[from..]).any(|at| {
             let at = from + at;
             at < 2 || bytes[at - 1] != b'\r' || bytes[at - 2] == b'\n'
         });
-        let due = self.parsed == 0 || ended || bytes.len() >= self.parsed * 2;
+        let due = ended || bytes.len() >= self.parsed * 2;
         if due {
             self.parsed = bytes.len();
         }
@@ -66,6 +70,7 @@ pub fn parse_request(
         [b'\r' | b'\n', ..] => return Err(Reject::bad("empty line before the request")),
         _ => {}
     }
+    check_request_line(text, limits)?;
     if !scan.is_due(bytes) {
         return incomplete(bytes, limits);
     }
@@ -74,13 +79,9 @@ pub fn parse_request(
     let fields_max = limits.head_fields_max.min(HEAD_FIELDS_CEILING);
     let text_bytes = match request.parse_with_uninit_headers(text, &mut tokens[..fields_max]) {
         Ok(httparse::Status::Complete(count)) => count,
-        Ok(httparse::Status::Partial) => {
-            check_request_line(text, limits)?;
-            return incomplete(bytes, limits);
-        }
-        Err(error) => return Err(request_error(error, text, limits)),
+        Ok(httparse::Status::Partial) => return incomplete(bytes, limits),
+        Err(error) => return Err(request_error(error, text)),
     };
-    check_request_line(text, limits)?;
     let head_bytes = bytes.len() - text.len() + text_bytes;
     if head_bytes > limits.head_bytes_max {
         return Err(HEAD_TOO_LARGE);
@@ -151,11 +152,12 @@ fn incomplete(bytes: &[u8], limits: &Limits) -> Result<Parsed, Reject> {
     if bytes.len() >= limits.head_bytes_max { Err(HEAD_TOO_LARGE) } else { Ok(Parsed::Incomplete) }
 }
 
-/// Limits of the request line, also of one that has not ended yet.
+/// Limits of the request line, also of one that has not ended yet. Stops at the second space, so it costs little.
 fn check_request_line(text: &[u8], limits: &Limits) -> Result<(), Reject> {
     let seen = &text[..text.len().min(METHOD_BYTES_MAX + 1)];
     let Some(method_end) = memchr::memchr(b' ', seen) else {
-        return if seen.len() > METHOD_BYTES_MAX { Err(Reject::new(501, "method too long")) } else { Ok(()) };
+        let is_too_long = seen.len() > METHOD_BYTES_MAX && is_token(seen);
+        return if is_too_long { Err(Reject::new(501, "method too long")) } else { Ok(()) };
     };
     let rest = &text[method_end + 1..];
     let window = &rest[..rest.len().min(limits.target_bytes_max + 1)];
@@ -165,12 +167,9 @@ fn check_request_line(text: &[u8], limits: &Limits) -> Result<(), Reject> {
     Ok(())
 }
 
-fn request_error(error: httparse::Error, text: &[u8], limits: &Limits) -> Reject {
-    if let Err(reject) = check_request_line(text, limits) {
-        return reject;
-    }
-    let line = memchr::memchr(b'\n', text).map_or(text, |end| &text[..end]);
-    if error == httparse::Error::Version && memchr::memmem::find(line, b" HTTP/").is_some() {
+fn request_error(error: httparse::Error, text: &[u8]) -> Reject {
+    let version = text.splitn(3, |&byte| byte == b' ').nth(2);
+    if error == httparse::Error::Version && version.is_some_and(|version| version.starts_with(b"HTTP/")) {
         return Reject::new(505, "unsupported version");
     }
     token_error(error, "malformed request line")
@@ -526,6 +525,3 @@ fn connection_options(bytes: &[u8], fields: &mut [Field]) -> Result<ConnectionOp
 fn is(name: &[u8]) -> impl Fn(&[u8]) -> bool {
     move |member| member.eq_ignore_ascii_case(name)
 }
-
-#[cfg(test)]
-mod tests;
