@@ -87,6 +87,7 @@ pub enum Command {
     Down(command::down::Arguments),
     Ps(command::ps::Arguments),
     Status(command::status::Arguments),
+    Logs(command::logs::Arguments),
     Scale(command::scale::Arguments),
     Restart(command::restart::Arguments),
     Stop(command::stop::Arguments),

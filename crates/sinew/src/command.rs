@@ -17,6 +17,7 @@ use crate::terminal::Terminal;
 pub mod completions;
 pub mod down;
 pub mod exec;
+pub mod logs;
 pub mod port_forward;
 pub mod ps;
 pub mod restart;

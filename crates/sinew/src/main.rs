@@ -13,12 +13,14 @@ mod operation;
 mod registry;
 
 mod failure;
+mod log;
 mod project;
 mod select;
 mod suggest;
 mod table;
 mod target;
 mod terminal;
+mod time;
 mod units;
 mod view;
 
@@ -44,6 +46,7 @@ fn run(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Down(arguments) => asking(command::down::run(arguments, context)),
         Command::Ps(arguments) => asking(command::ps::run(arguments, context)),
         Command::Status(arguments) => asking(command::status::run(arguments, context)),
+        Command::Logs(arguments) => asking(command::logs::run(arguments, context)),
         Command::Scale(arguments) => asking(command::scale::run(arguments, context)),
         Command::Restart(arguments) => asking(command::restart::run(arguments, context)),
         Command::Stop(arguments) => asking(command::stop::run(arguments, context)),

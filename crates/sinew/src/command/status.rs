@@ -3,9 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use sinew_spec::name::InstanceName;
+use sinew_spec::status::ApplicationStatus;
+
 use super::Context;
 use crate::failure::Failure;
+use crate::log;
 use crate::select::select_all;
+use crate::target::Target;
 use crate::units::{now_unix_ms, parse_span};
 use crate::view;
 
@@ -65,6 +70,19 @@ async fn show(arguments: &Arguments, context: &Context, before: &str) -> Result<
             None => terminal.print_json(&status),
         };
     }
-    let shown = view::overview::render(&status, &BTreeMap::new(), terminal, now_unix_ms());
+    let last_lines = last_lines(&context.target()?, &status);
+    let shown = view::overview::render(&status, &last_lines, terminal, now_unix_ms());
     terminal.print(&format!("{before}{shown}"))
+}
+
+/// The last line that each instance in trouble wrote.
+fn last_lines(target: &Target, status: &ApplicationStatus) -> BTreeMap<InstanceName, String> {
+    let instances = status.services.iter().flat_map(|service| &service.instances);
+    instances
+        .filter(|instance| view::overview::has_trouble(instance))
+        .filter_map(|instance| {
+            let last = log::last_lines(&target.folders.instance(&instance.name), &instance.name, 1).pop()?;
+            Some((instance.name.clone(), last.text))
+        })
+        .collect()
 }
