@@ -6,4 +6,11 @@
 pub mod operation;
 pub mod registry;
 
+pub mod reconcile;
+pub mod restart;
+
+pub mod health;
+
 pub mod folders;
+pub mod process;
+pub mod user;
