@@ -85,7 +85,8 @@ impl Tracker {
             self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
             // Compose: failures within the start period do not count towards the retries.
             let starts = self.health == Health::Starting
-                && now.saturating_duration_since(self.started) < Duration::from_millis(self.check.start_period_ms);
+                && now.saturating_duration_since(self.started)
+                    < Duration::from_millis(self.check.start_period_ms);
             if starts {
                 self.failures_in_a_row = 0;
             }

@@ -11,6 +11,9 @@ pub mod restart;
 
 pub mod health;
 
+pub mod plan;
+pub mod programs;
+pub mod user;
+
 pub mod folders;
 pub mod process;
-pub mod user;

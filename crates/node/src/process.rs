@@ -79,7 +79,7 @@ impl Watched {
             reap(id.pid);
             return Ok(None);
         }
-        Ok(Some(Self { id, pidfd: AsyncFd::with_interest(pidfd, Interest::READABLE)? }))
+        Ok(Some(Self { id, pidfd: AsyncFd::register_with_interest(pidfd, Interest::READABLE)? }))
     }
 
     /// Returns when the process has ended; reaps it when it is a child of ours. Safe to cancel and to call again.

@@ -78,7 +78,8 @@ pub fn steps(wanted: &Wanted, present: &[Present]) -> Vec<Step> {
         // One after the other: the last new one does not serve yet.
         0
     } else if wanted.beside {
-        missing.min(1)
+        // Nor more than one beyond what is wanted, those on their way out counted.
+        if retiring == 0 { missing.min(1) } else { 0 }
     } else if current.len() + old.len() + in_the_way < replicas {
         1
     } else {

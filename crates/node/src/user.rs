@@ -40,9 +40,7 @@ pub fn resolve(user: Option<&str>, launcher: (Uid, Gid)) -> Result<Credentials, 
     let account = match name.parse::<u32>() {
         Ok(uid) => User::from_uid(Uid::from_raw(uid)).map_err(lookup)?,
         Err(_) => Some(
-            User::from_name(name)
-                .map_err(lookup)?
-                .ok_or_else(|| UserError::UnknownUser(name.to_owned()))?,
+            User::from_name(name).map_err(lookup)?.ok_or_else(|| UserError::UnknownUser(name.to_owned()))?,
         ),
     };
     let uid = match &account {

@@ -39,8 +39,7 @@ pub async fn run(probe: &Probe, target: &Target<'_>, timeout: Duration) -> Resul
 
 /// Connects to the instance's loopback: IPv4 first, then IPv6 for those that listen there only.
 async fn dial(init: &InitClient, port: u16) -> Result<TcpStream, String> {
-    let addresses: [SocketAddr; 2] =
-        [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()];
+    let addresses: [SocketAddr; 2] = [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()];
     let mut first_error = None;
     for address in addresses {
         match connect(init, address).await {
@@ -98,8 +97,7 @@ async fn command(argv: &[String], target: &Target<'_>) -> Result<(), String> {
     let init = InitClient::connect(target.init_socket).await.map_err(|error| error.to_string())?;
     let command = Command { argv: argv.to_vec(), ..target.command.clone() };
     let stream = std::os::fd::AsFd::as_fd(&nothing);
-    let mut exec =
-        init.exec(command, false, [stream; 3]).await.map_err(|error| error.to_string())?;
+    let mut exec = init.exec(command, false, [stream; 3]).await.map_err(|error| error.to_string())?;
     match exec.wait().await {
         Ok(0) => Ok(()),
         Ok(code) => Err(format!("`{}` ended with code {code}", argv.join(" "))),
@@ -115,7 +113,14 @@ mod tests {
     fn status_lines() {
         assert_eq!(status_code(b"HTTP/1.1 204 No Content\r\n"), Some(204));
         assert_eq!(status_code(b"HTTP/1.0 503 x\r\n"), Some(503));
-        for other in [&b""[..], b"HTTP/1.1", b"HTTP/2 200\r\n", b"SSH-2.0-x\r\n", b"HTTP/1.1x200", b"HTTP/1.1 \xff\xff\xff"] {
+        for other in [
+            &b""[..],
+            b"HTTP/1.1",
+            b"HTTP/2 200\r\n",
+            b"SSH-2.0-x\r\n",
+            b"HTTP/1.1x200",
+            b"HTTP/1.1 \xff\xff\xff",
+        ] {
             assert_eq!(status_code(other), None, "{other:?}");
         }
     }

@@ -41,7 +41,7 @@ async fn the_lifeline_is_descriptor_three() {
     let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe");
     let id = waiting_child(Some(std::os::fd::AsFd::as_fd(&read)), "read line <&3; exec sleep 1000 <&3");
     let watched = Watched::open(id).expect("opened").expect("alive");
-    std::fs::File::from(write.try_clone().expect("a duplicate")).write_all(b"x\n").expect("written");
+    fs::File::from(write.try_clone().expect("a duplicate")).write_all(b"x\n").expect("written");
     assert!(id.is_alive());
     drop(write);
     kill(id);
