@@ -8,6 +8,7 @@ pub mod name;
 
 pub mod admin;
 pub mod application;
+pub mod compose;
 pub mod egress;
 pub mod log;
 pub mod proxy;

@@ -58,6 +58,71 @@ name_type! {
     TrustDomain
 }
 
+/// Names are labels of host names (RFC 1035, section 2.3.4) and of TLS server names.
+pub const NAME_CHARACTERS_MAX: usize = 63;
+
+/// Why something cannot be a name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    #[error("a name cannot be empty")]
+    Empty,
+    #[error("the name has {0} characters; it may have {NAME_CHARACTERS_MAX}")]
+    Long(usize),
+    #[error("`{name}` contains {character:?}")]
+    Character { name: String, character: char },
+    #[error("`{name}` contains the upper-case letter `{character}`")]
+    UpperCase { name: String, character: char },
+    #[error("`{0}` does not begin with a letter or a digit")]
+    Begin(String),
+    #[error("`{0}` does not end with a letter or a digit")]
+    End(String),
+}
+
+impl ServiceName {
+    /// A name that can be part of a URL: callers write `http://NAME`. Stricter than Compose, which allows upper case
+    /// and dots: host names ignore case, and a dot begins another domain.
+    pub fn parse(name: &str) -> Result<Self, NameError> {
+        check(name).map(|()| Self::new(name))
+    }
+}
+
+impl ApplicationName {
+    /// Compose's rule for project names; also one label of a TLS server name.
+    pub fn parse(name: &str) -> Result<Self, NameError> {
+        check(name).map(|()| Self::new(name))
+    }
+}
+
+/// `[a-z0-9]([a-z0-9_-]*[a-z0-9])?`, at most 63 characters.
+fn check(name: &str) -> Result<(), NameError> {
+    let shown = || {
+        name.chars().take(NAME_CHARACTERS_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    };
+    let good = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
+    if let Some(character) =
+        name.chars().find(|&character| !good(character) && character != '-' && character != '_')
+    {
+        return Err(if character.is_ascii_uppercase() {
+            NameError::UpperCase { name: shown(), character }
+        } else {
+            NameError::Character { name: shown(), character }
+        });
+    }
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if name.len() > NAME_CHARACTERS_MAX {
+        return Err(NameError::Long(name.len()));
+    }
+    if !name.starts_with(good) {
+        return Err(NameError::Begin(shown()));
+    }
+    if !name.ends_with(good) {
+        return Err(NameError::End(shown()));
+    }
+    Ok(())
+}
+
 /// Who a workload is: `spiffe://<trust domain>/ns/<namespace>/svc/<service>/inst/<instance>` (SPIFFE ID 1.0, section 2).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -112,3 +177,6 @@ impl fmt::Display for SpiffeId {
         f.pad(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests;

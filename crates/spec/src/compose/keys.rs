@@ -1,0 +1,502 @@
+//! Every key that a compose file may hold, in one table: what is done with it, and for a refused one what to do
+//! instead. The reader, the documentation and the comparison with the published schema all use it.
+
+/// The mapping that a key stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Section {
+    Top,
+    Service,
+    Healthcheck,
+    Deploy,
+    DeployResources,
+    DeployLimits,
+    DeployRestartPolicy,
+    DependsOn,
+    EnvFile,
+    Port,
+    ServiceVolume,
+    ServiceVolumeBind,
+    ServiceVolumeVolume,
+    ServiceVolumeTmpfs,
+    ServiceNetwork,
+    Grant,
+    Device,
+    Network,
+    Volume,
+    Secret,
+    Config,
+    Sinew,
+    SinewBuild,
+    SinewHealth,
+    SinewHealthHttp,
+    SinewEgress,
+}
+
+impl Section {
+    pub const ALL: [Self; 26] = [
+        Self::Top,
+        Self::Service,
+        Self::Healthcheck,
+        Self::Deploy,
+        Self::DeployResources,
+        Self::DeployLimits,
+        Self::DeployRestartPolicy,
+        Self::DependsOn,
+        Self::EnvFile,
+        Self::Port,
+        Self::ServiceVolume,
+        Self::ServiceVolumeBind,
+        Self::ServiceVolumeVolume,
+        Self::ServiceVolumeTmpfs,
+        Self::ServiceNetwork,
+        Self::Grant,
+        Self::Device,
+        Self::Network,
+        Self::Volume,
+        Self::Secret,
+        Self::Config,
+        Self::Sinew,
+        Self::SinewBuild,
+        Self::SinewHealth,
+        Self::SinewHealthHttp,
+        Self::SinewEgress,
+    ];
+
+    /// What the mapping is, in a message: "`portz` is not a key of a service".
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Top => "the top level",
+            Self::Service => "a service",
+            Self::Healthcheck => "`healthcheck`",
+            Self::Deploy => "`deploy`",
+            Self::DeployResources => "`deploy.resources`",
+            Self::DeployLimits => "`deploy.resources.limits`",
+            Self::DeployRestartPolicy => "`deploy.restart_policy`",
+            Self::DependsOn => "an entry of `depends_on`",
+            Self::EnvFile => "an entry of `env_file`",
+            Self::Port => "an entry of `ports`",
+            Self::ServiceVolume => "an entry of a service's `volumes`",
+            Self::ServiceVolumeBind => "`bind`",
+            Self::ServiceVolumeVolume => "`volume`",
+            Self::ServiceVolumeTmpfs => "`tmpfs`",
+            Self::ServiceNetwork => "a service's network",
+            Self::Grant => "an entry of a service's `configs` or `secrets`",
+            Self::Device => "an entry of `devices`",
+            Self::Network => "a network",
+            Self::Volume => "a volume",
+            Self::Secret => "a secret",
+            Self::Config => "a config",
+            Self::Sinew => "`x-sinew`",
+            Self::SinewBuild => "`x-sinew.build`",
+            Self::SinewHealth => "`x-sinew.health`",
+            Self::SinewHealthHttp => "`x-sinew.health.http`",
+            Self::SinewEgress => "an entry of `x-sinew.egress`",
+        }
+    }
+
+    /// Where the keys are written, for the documentation.
+    pub fn place(self) -> &'static str {
+        match self {
+            Self::Top => "(top level)",
+            Self::Service => "services.*",
+            Self::Healthcheck => "services.*.healthcheck",
+            Self::Deploy => "services.*.deploy",
+            Self::DeployResources => "services.*.deploy.resources",
+            Self::DeployLimits => "services.*.deploy.resources.limits",
+            Self::DeployRestartPolicy => "services.*.deploy.restart_policy",
+            Self::DependsOn => "services.*.depends_on.*",
+            Self::EnvFile => "services.*.env_file[]",
+            Self::Port => "services.*.ports[]",
+            Self::ServiceVolume => "services.*.volumes[]",
+            Self::ServiceVolumeBind => "services.*.volumes[].bind",
+            Self::ServiceVolumeVolume => "services.*.volumes[].volume",
+            Self::ServiceVolumeTmpfs => "services.*.volumes[].tmpfs",
+            Self::ServiceNetwork => "services.*.networks.*",
+            Self::Grant => "services.*.configs[], services.*.secrets[]",
+            Self::Device => "services.*.devices[]",
+            Self::Network => "networks.*",
+            Self::Volume => "volumes.*",
+            Self::Secret => "secrets.*",
+            Self::Config => "configs.*",
+            Self::Sinew => "services.*.x-sinew",
+            Self::SinewBuild => "services.*.x-sinew.build",
+            Self::SinewHealth => "services.*.x-sinew.health",
+            Self::SinewHealthHttp => "services.*.x-sinew.health.http",
+            Self::SinewEgress => "services.*.x-sinew.egress[]",
+        }
+    }
+
+    /// Compose ignores keys that begin with `x-`; inside of `x-sinew` every key is ours.
+    pub fn allows_extensions(self) -> bool {
+        !matches!(
+            self,
+            Self::Sinew | Self::SinewBuild | Self::SinewHealth | Self::SinewHealthHttp | Self::SinewEgress
+        )
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    Supported,
+    /// Accepted with a warning: it changes nothing here.
+    NoEffect,
+    Refused,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    pub section: Section,
+    pub name: &'static str,
+    pub support: Support,
+    /// Supported: what deserves to be known. Otherwise: why, and what to do instead.
+    pub note: &'static str,
+}
+
+pub fn find(section: Section, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.section == section && key.name == name)
+}
+
+pub fn of(section: Section) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |key| key.section == section)
+}
+
+const fn yes(section: Section, name: &'static str, note: &'static str) -> Key {
+    Key { section, name, support: Support::Supported, note }
+}
+
+const fn mute(section: Section, name: &'static str, note: &'static str) -> Key {
+    Key { section, name, support: Support::NoEffect, note }
+}
+
+const fn no(section: Section, name: &'static str, note: &'static str) -> Key {
+    Key { section, name, support: Support::Refused, note }
+}
+
+use Section::*;
+
+const CONTAINERS: &str =
+    "it belongs to containers, which come with a later version; here a service is a process";
+const SEALED: &str = "every service has its own sealed namespaces; they cannot be shared or opened";
+const REACH: &str = "declare what the service reaches outside under `x-sinew.egress`";
+const LIMITS: &str = "limits are `cpus`, `mem_limit` and `pids_limit`, or `deploy.resources.limits`";
+const IDENTITY: &str = "services get stable virtual addresses by themselves; call a service by its name";
+const OUTSIDE: &str = "leave it out; a sealed service has no capabilities and cannot gain any";
+const LATER_UPDATES: &str =
+    "instances are replaced one by one, without a lost request, by themselves; leave it out";
+const METADATA: &str = "nothing reads it here";
+
+pub static KEYS: &[Key] = &[
+    yes(Top, "name", "lower-case letters, digits, `-` and `_`; default: the name of the folder"),
+    yes(Top, "services", ""),
+    yes(Top, "networks", "services that share a network may talk to each other"),
+    yes(Top, "volumes", ""),
+    yes(Top, "configs", ""),
+    yes(Top, "secrets", ""),
+    mute(Top, "version", "it is obsolete; remove it"),
+    no(Top, "include", "it comes with a later version; give several files: `-f one.yaml -f two.yaml`"),
+    no(Top, "models", "run the model's server as a service"),
+    //
+    yes(Service, "command", "a list, or a string that is split into words (no shell runs it)"),
+    yes(Service, "entrypoint", "stands before `command`"),
+    yes(Service, "environment", ""),
+    yes(Service, "env_file", ""),
+    yes(Service, "ports", "served by the gateway; the default address is 127.0.0.1; TCP only"),
+    yes(Service, "expose", "TCP only"),
+    yes(Service, "depends_on", ""),
+    yes(Service, "healthcheck", ""),
+    yes(Service, "deploy", ""),
+    yes(Service, "scale", "the same as `deploy.replicas`"),
+    yes(Service, "cpus", "the same as `deploy.resources.limits.cpus`"),
+    yes(Service, "mem_limit", "the same as `deploy.resources.limits.memory`"),
+    yes(Service, "pids_limit", "the same as `deploy.resources.limits.pids`"),
+    yes(Service, "restart", "`no`, `always`, `on-failure[:attempts]`, `unless-stopped`"),
+    yes(Service, "stop_signal", ""),
+    yes(Service, "stop_grace_period", ""),
+    yes(Service, "working_dir", "relative to the project folder, which is the default"),
+    yes(Service, "user", ""),
+    yes(Service, "hostname", ""),
+    yes(Service, "volumes", "named volumes, bind mounts, tmpfs"),
+    yes(Service, "tmpfs", "paths, without options"),
+    yes(Service, "read_only", ""),
+    yes(Service, "devices", ""),
+    yes(Service, "configs", ""),
+    yes(Service, "secrets", ""),
+    yes(Service, "networks", ""),
+    yes(Service, "profiles", ""),
+    yes(Service, "labels", ""),
+    yes(Service, "init", "every seal has an init; both values mean the same"),
+    yes(Service, "container_name", "only when it equals the service's name"),
+    mute(Service, "annotations", METADATA),
+    mute(Service, "stdin_open", "the standard input of a service is empty; use `sinew exec` to work inside"),
+    no(
+        Service,
+        "image",
+        "containers come with a later version; for now say how it runs as a process: `command: [program, argument]`",
+    ),
+    no(
+        Service,
+        "build",
+        "containers come with a later version; for now build the program with `x-sinew: {build: …}` and run it as a process: `command: [program, argument]`",
+    ),
+    no(Service, "extends", "it comes with a later version; share with a YAML anchor: `<<: *name`"),
+    no(Service, "tty", "write `docker compose run`-like sessions as `sinew exec SERVICE -- COMMAND`"),
+    no(Service, "attach", "`sinew logs SERVICE` shows one service's output"),
+    no(Service, "logging", "output is kept in bounded files by itself; see it with `sinew logs`"),
+    no(Service, "network_mode", SEALED),
+    no(Service, "ipc", SEALED),
+    no(Service, "pid", SEALED),
+    no(Service, "uts", SEALED),
+    no(Service, "userns_mode", SEALED),
+    no(Service, "cgroup", SEALED),
+    no(Service, "cgroup_parent", "cgroups are made per service by themselves"),
+    no(Service, "isolation", SEALED),
+    no(Service, "privileged", OUTSIDE),
+    no(Service, "cap_add", OUTSIDE),
+    no(Service, "cap_drop", "leave it out; a sealed service has no capabilities"),
+    no(Service, "security_opt", "leave it out; privileges can never be gained inside of a seal"),
+    no(Service, "use_api_socket", "a service never sees a container engine"),
+    no(Service, "device_cgroup_rules", "name each device under `devices`"),
+    no(Service, "gpus", "name each device under `devices`"),
+    no(Service, "group_add", "give the group with the user: `user: \"user:group\"`"),
+    no(Service, "sysctls", "kernel parameters cannot be changed from inside of a seal"),
+    no(Service, "ulimits", LIMITS),
+    no(Service, "mem_reservation", LIMITS),
+    no(Service, "mem_swappiness", LIMITS),
+    no(Service, "memswap_limit", LIMITS),
+    no(Service, "oom_kill_disable", LIMITS),
+    no(Service, "oom_score_adj", LIMITS),
+    no(Service, "blkio_config", LIMITS),
+    no(Service, "cpu_count", LIMITS),
+    no(Service, "cpu_percent", LIMITS),
+    no(Service, "cpu_shares", LIMITS),
+    no(Service, "cpu_quota", LIMITS),
+    no(Service, "cpu_period", LIMITS),
+    no(Service, "cpu_rt_period", LIMITS),
+    no(Service, "cpu_rt_runtime", LIMITS),
+    no(Service, "cpuset", LIMITS),
+    no(Service, "shm_size", "use `tmpfs: [/dev/shm]`"),
+    no(Service, "storage_opt", CONTAINERS),
+    no(Service, "credential_spec", CONTAINERS),
+    no(Service, "platform", CONTAINERS),
+    no(Service, "pull_policy", CONTAINERS),
+    no(Service, "pull_refresh_after", CONTAINERS),
+    no(Service, "runtime", CONTAINERS),
+    no(Service, "label_file", "write the labels under `labels`"),
+    no(Service, "dns", REACH),
+    no(Service, "dns_opt", REACH),
+    no(Service, "dns_search", REACH),
+    no(Service, "extra_hosts", REACH),
+    no(Service, "external_links", REACH),
+    no(Service, "links", "every service is reachable by its name; for the order of start use `depends_on`"),
+    no(Service, "domainname", IDENTITY),
+    no(Service, "mac_address", IDENTITY),
+    no(Service, "post_start", "put it into the command, or into `x-sinew.build` when it prepares something"),
+    no(Service, "pre_stop", "let the program act on `stop_signal`"),
+    no(Service, "provider", "run what it provides as a service, or reach it through `x-sinew.egress`"),
+    no(Service, "models", "run the model's server as a service"),
+    no(Service, "volumes_from", "name each volume under `volumes`"),
+    no(Service, "develop", "use `sinew restart SERVICE` after a change"),
+    //
+    yes(Healthcheck, "test", "`[CMD, …]`, `[CMD-SHELL, …]`, `[NONE]`, or a string for the shell"),
+    yes(Healthcheck, "interval", "default 30s"),
+    yes(Healthcheck, "timeout", "default 30s"),
+    yes(Healthcheck, "retries", "default 3"),
+    yes(Healthcheck, "start_period", "default 0s"),
+    yes(Healthcheck, "start_interval", "until the first success; 100ms at the most, and by default"),
+    yes(Healthcheck, "disable", ""),
+    //
+    yes(Deploy, "mode", "`replicated` only"),
+    yes(Deploy, "replicas", ""),
+    yes(Deploy, "resources", ""),
+    yes(Deploy, "restart_policy", ""),
+    no(Deploy, "endpoint_mode", IDENTITY),
+    no(Deploy, "labels", "write them under the service's `labels`"),
+    no(Deploy, "placement", "everything runs on this machine"),
+    no(Deploy, "update_config", LATER_UPDATES),
+    no(Deploy, "rollback_config", LATER_UPDATES),
+    //
+    yes(DeployResources, "limits", ""),
+    no(DeployResources, "reservations", "nothing is reserved on one machine; set `limits`"),
+    //
+    yes(DeployLimits, "cpus", ""),
+    yes(DeployLimits, "memory", ""),
+    yes(DeployLimits, "pids", ""),
+    //
+    yes(DeployRestartPolicy, "condition", "`none`, `on-failure`, `any`"),
+    yes(DeployRestartPolicy, "max_attempts", "with `condition: on-failure`"),
+    no(DeployRestartPolicy, "delay", "the delay grows by itself with each failure"),
+    no(DeployRestartPolicy, "window", "the delay grows by itself with each failure"),
+    //
+    yes(DependsOn, "condition", "`service_started`, `service_healthy`, `service_completed_successfully`"),
+    yes(DependsOn, "required", "default true"),
+    yes(DependsOn, "restart", "default false"),
+    //
+    yes(EnvFile, "path", ""),
+    yes(EnvFile, "required", "default true"),
+    yes(EnvFile, "format", "`raw`: values are taken as they are"),
+    //
+    yes(Port, "target", ""),
+    yes(Port, "published", "absent: any free port"),
+    yes(Port, "host_ip", "default 127.0.0.1"),
+    yes(Port, "protocol", "`tcp` only"),
+    yes(Port, "app_protocol", "`http` or `tcp`"),
+    yes(Port, "name", "a name that is or begins with `http` or `tcp-` says the protocol"),
+    mute(Port, "mode", "published ports are always served by the gateway"),
+    //
+    yes(ServiceVolume, "type", "`volume`, `bind`, `tmpfs`"),
+    yes(ServiceVolume, "source", ""),
+    yes(ServiceVolume, "target", ""),
+    yes(ServiceVolume, "read_only", ""),
+    yes(ServiceVolume, "bind", ""),
+    yes(ServiceVolume, "volume", ""),
+    yes(ServiceVolume, "tmpfs", ""),
+    mute(ServiceVolume, "consistency", "a mount is always consistent here"),
+    no(ServiceVolume, "image", CONTAINERS),
+    //
+    yes(ServiceVolumeBind, "create_host_path", "default false in the long syntax, true in the short one"),
+    no(ServiceVolumeBind, "propagation", "mounts never propagate into or out of a seal"),
+    no(ServiceVolumeBind, "recursive", "mounts below are always included"),
+    no(ServiceVolumeBind, "selinux", "files are not relabelled"),
+    //
+    mute(ServiceVolumeVolume, "nocopy", "nothing is copied into a new volume"),
+    mute(ServiceVolumeVolume, "labels", METADATA),
+    no(ServiceVolumeVolume, "subpath", "mount the whole volume"),
+    //
+    no(ServiceVolumeTmpfs, "size", "the memory counts against the service's `mem_limit`"),
+    no(ServiceVolumeTmpfs, "mode", "the service's user owns it"),
+    //
+    yes(ServiceNetwork, "aliases", "only the service's own name"),
+    mute(ServiceNetwork, "priority", "a seal has one network"),
+    mute(ServiceNetwork, "gw_priority", "a seal has one network"),
+    no(ServiceNetwork, "interface_name", IDENTITY),
+    no(ServiceNetwork, "ipv4_address", IDENTITY),
+    no(ServiceNetwork, "ipv6_address", IDENTITY),
+    no(ServiceNetwork, "link_local_ips", IDENTITY),
+    no(ServiceNetwork, "mac_address", IDENTITY),
+    no(ServiceNetwork, "driver_opts", IDENTITY),
+    //
+    yes(Grant, "source", ""),
+    yes(Grant, "target", "default `/run/secrets/NAME` for a secret, `/NAME` for a config"),
+    yes(Grant, "uid", ""),
+    yes(Grant, "gid", ""),
+    yes(Grant, "mode", "octal; default 0400 for a secret, 0444 for a config"),
+    //
+    yes(Device, "source", ""),
+    yes(Device, "target", "default: the same as `source`"),
+    yes(
+        Device,
+        "permissions",
+        "`r`, `w`, `m`; nobody can make device nodes inside, so `m` means nothing more",
+    ),
+    //
+    yes(Network, "driver", "`bridge` only"),
+    yes(Network, "internal", "nothing leaves but by `x-sinew.egress`, so both values mean the same"),
+    mute(Network, "name", "networks of different applications never meet"),
+    mute(Network, "attachable", "nothing outside of the application can join"),
+    mute(Network, "labels", METADATA),
+    no(
+        Network,
+        "external",
+        "networks belong to one application; reach what is outside through `x-sinew.egress`",
+    ),
+    no(Network, "ipam", IDENTITY),
+    no(Network, "driver_opts", IDENTITY),
+    no(Network, "enable_ipv4", IDENTITY),
+    no(Network, "enable_ipv6", IDENTITY),
+    //
+    yes(Volume, "name", ""),
+    yes(Volume, "driver", "`local` only"),
+    mute(Volume, "labels", METADATA),
+    no(Volume, "driver_opts", "mount the file system on the host and use a bind mount"),
+    no(Volume, "external", "volumes belong to one application; share a folder by a bind mount"),
+    //
+    yes(Secret, "file", ""),
+    yes(Secret, "environment", "the name of a variable"),
+    mute(Secret, "name", "secrets belong to one application"),
+    mute(Secret, "labels", METADATA),
+    no(Secret, "content", "what stands in the file is no secret; use `file` or `environment`"),
+    no(Secret, "external", "use `file` or `environment`"),
+    no(Secret, "driver", "use `file` or `environment`"),
+    no(Secret, "driver_opts", "use `file` or `environment`"),
+    no(Secret, "template_driver", "use `file` or `environment`"),
+    //
+    yes(Config, "file", ""),
+    yes(Config, "environment", "the name of a variable"),
+    yes(Config, "content", "variables in it are replaced"),
+    mute(Config, "name", "configs belong to one application"),
+    mute(Config, "labels", METADATA),
+    no(Config, "external", "use `file`, `environment` or `content`"),
+    no(Config, "template_driver", "use `file`, `environment` or `content`"),
+    //
+    yes(
+        Sinew,
+        "build",
+        "a command, a list of commands, or `{command, working_dir}`; run in order, before anything starts",
+    ),
+    yes(Sinew, "protocol", "`http` or `tcp` for every declared port, or a mapping: `{8000: http}`"),
+    yes(
+        Sinew,
+        "egress",
+        "what may be reached outside: `host:port[/tcp|udp]`, `10.0.0.0/8:502`, `{host, port, transport}`",
+    ),
+    yes(Sinew, "health", "a check over the network: `{http: {port, path}}` or `{tcp: port}`"),
+    yes(Sinew, "read", "further host paths that the service may read"),
+    //
+    yes(SinewBuild, "command", ""),
+    yes(SinewBuild, "working_dir", "default: the project folder"),
+    //
+    yes(SinewHealth, "http", ""),
+    yes(SinewHealth, "tcp", "a port that accepts connections"),
+    //
+    yes(SinewHealthHttp, "port", ""),
+    yes(SinewHealthHttp, "path", "default `/`; 200-399 is healthy"),
+    //
+    yes(SinewEgress, "host", "a name, an address or a network"),
+    yes(SinewEgress, "port", ""),
+    yes(SinewEgress, "transport", "`tcp` (default) or `udp`"),
+];
+
+/// Keys that people write when they mean another one: found nowhere in the schema, or in the wrong place.
+pub(super) fn meant(section: Section, name: &str) -> Option<&'static str> {
+    let lower = name.to_ascii_lowercase();
+    Some(match (section, lower.as_str()) {
+        (Service, "env" | "envs" | "variables" | "environments") => "did you mean `environment`?",
+        (Service, "envfile" | "env-file" | "env_files") => "did you mean `env_file`?",
+        (Service, "cmd" | "run" | "exec" | "args" | "program") => "did you mean `command`?",
+        (Service, "replicas" | "instances") => "write `deploy: {replicas: N}` or `scale: N`",
+        (Service, "port" | "publish") => "did you mean `ports`?",
+        (Service, "volume" | "mounts" | "mount") => "did you mean `volumes`?",
+        (Service, "depends" | "dependson" | "depends-on" | "requires" | "needs" | "after") => {
+            "did you mean `depends_on`?"
+        }
+        (
+            Service,
+            "health" | "health_check" | "healthchecks" | "probe" | "livenessprobe" | "readinessprobe",
+        ) => "did you mean `healthcheck`? HTTP and TCP checks stand under `x-sinew: {health: …}`",
+        (Service, "memory" | "mem" | "memory_limit") => "did you mean `mem_limit`?",
+        (Service, "cpu" | "cpu_limit") => "did you mean `cpus`?",
+        (Service, "resources" | "limits") => "write `deploy: {resources: {limits: …}}`",
+        (Service, "egress" | "protocol" | "read") => "it stands under `x-sinew:`",
+        (Service, "workdir" | "cwd" | "dir" | "directory" | "workingdir") => "did you mean `working_dir`?",
+        (Service, "restart_policy") => "write `restart: …`, or `deploy: {restart_policy: …}`",
+        (Service, "dockerfile" | "context") => CONTAINERS,
+        (Service, "sinew" | "x_sinew" | "xsinew") => "did you mean `x-sinew`?",
+        (Top, "service") => "did you mean `services`?",
+        (Top, "x-sinew") => "it stands under a service",
+        (Deploy, "limits" | "cpus" | "memory") => "write `resources: {limits: …}`",
+        (Deploy, "scale") => "did you mean `replicas`?",
+        (DeployLimits, "cpu") => "did you mean `cpus`?",
+        (DeployLimits, "mem" | "mem_limit") => "did you mean `memory`?",
+        (Healthcheck, "http" | "tcp") => "HTTP and TCP checks stand under `x-sinew: {health: …}`",
+        (Healthcheck, "cmd" | "command" | "exec") => "did you mean `test`?",
+        (Healthcheck, "period") => "did you mean `interval`?",
+        (Sinew, "protocols") => "did you mean `protocol`?",
+        (Sinew, "healthcheck") => "did you mean `health`?",
+        (SinewHealth, "cmd" | "command" | "exec" | "test") => "commands stand under `healthcheck: {test: …}`",
+        (SinewHealth, "interval" | "timeout" | "retries" | "start_period" | "start_interval") => {
+            "it stands under `healthcheck`, beside this one"
+        }
+        (SinewEgress, "protocol") => "did you mean `transport`?",
+        _ => return None,
+    })
+}

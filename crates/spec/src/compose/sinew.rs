@@ -1,0 +1,389 @@
+//! `x-sinew:` of a service: what Compose has no words for.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::application::{BuildCommand, Egress, EgressHost, Probe, Protocol, Transport};
+use crate::proxy::VIRTUAL_NETWORK;
+
+use super::fields::{Field, Keys};
+use super::health::OverNetwork;
+use super::keys::Section;
+use super::problem::quote;
+use super::service::{Context, Draft, command_words, is_host_name};
+use super::source::Findings;
+use super::yaml::Value;
+use super::{PathKind, paths};
+
+const PROTOCOLS: [(&str, Protocol); 2] = [("http", Protocol::Http), ("tcp", Protocol::Tcp)];
+const EGRESS_MAX: usize = 256;
+const EGRESS_SYNTAX: &str =
+    "write `host:port`, `10.0.0.0/8:502` or `[2001:db8::1]:53/udp`; `/tcp` is the default";
+
+/// Returns the health check over the network.
+pub(super) fn read(keys: &Keys<'_>, draft: &mut Draft, context: &mut Context<'_>) -> Option<OverNetwork> {
+    // Ports that are declared with a protocol of their own.
+    for port in &draft.service.published {
+        if let Some(protocol) = port.protocol {
+            draft.service.protocols.insert(port.target, protocol);
+        }
+    }
+    let sinew = keys.get_filled("x-sinew").and_then(|field| field.keys(Section::Sinew, context.findings));
+    let sinew = sinew?;
+    if let Some(field) = sinew.get("build") {
+        draft.service.build = build(field, context);
+    }
+    if let Some(field) = sinew.get("protocol") {
+        protocol(field, draft, context.findings);
+    }
+    for port in &mut draft.service.published {
+        port.protocol = port.protocol.or_else(|| draft.service.protocols.get(&port.target).copied());
+    }
+    if let Some(field) = sinew.get("egress") {
+        for item in field.items_or_one(context.findings).unwrap_or_default() {
+            let entry = match item.node.value {
+                Value::Mapping(_) => long_egress(&item, context.findings),
+                _ => short_egress(&item, context.findings),
+            };
+            let Some(entry) = entry else { continue };
+            if draft.service.egress.len() == EGRESS_MAX {
+                item.problem(context.findings, format!("there are more than {EGRESS_MAX} destinations"));
+                break;
+            }
+            if !draft.service.egress.contains(&entry) {
+                draft.service.egress.push(entry);
+                draft.egress_at.push((item.at(), item.path.clone()));
+            }
+        }
+    }
+    if let Some(field) = sinew.get("read") {
+        for item in field.items_or_one(context.findings).unwrap_or_default() {
+            let Some(text) = item.filled(context.findings) else { continue };
+            let Some(path) = paths::host(&item, text, context.input, context.findings) else { continue };
+            if context.input.reader.kind(&path).is_none() {
+                item.problem(context.findings, format!("{} does not exist", path.display()));
+                continue;
+            }
+            if !draft.service.read.contains(&path) {
+                draft.service.read.push(path);
+            }
+        }
+    }
+    health(sinew.get("health")?, context.findings)
+}
+
+/// A command; a list whose items are words is one command, a list of lists or of strings with spaces are several.
+fn build(field: &Field<'_>, context: &mut Context<'_>) -> Vec<BuildCommand> {
+    let working_dir = context.input.folder.clone();
+    match &field.node.value {
+        Value::Mapping(_) => one_build(field, context).into_iter().collect(),
+        Value::Sequence(_) => {
+            let items = field.items(context.findings).unwrap_or_default();
+            if items.is_empty() {
+                field.problem(context.findings, "`build` is empty");
+            }
+            items.iter().filter_map(|item| one_build(item, context)).collect()
+        }
+        _ => build_words(field, context.findings)
+            .map(|command| BuildCommand { command, working_dir })
+            .into_iter()
+            .collect(),
+    }
+}
+
+fn one_build(field: &Field<'_>, context: &mut Context<'_>) -> Option<BuildCommand> {
+    let folder = context.input.folder.clone();
+    let Value::Mapping(_) = field.node.value else {
+        return Some(BuildCommand { command: build_words(field, context.findings)?, working_dir: folder });
+    };
+    let keys = field.keys(Section::SinewBuild, context.findings)?;
+    let Some(command) = keys.get("command") else {
+        field.problem(context.findings, "a build needs a `command`");
+        return None;
+    };
+    let working_dir = match keys.get("working_dir") {
+        None => Some(folder),
+        Some(field) => {
+            let text = field.filled(context.findings)?;
+            let path = paths::host(field, text, context.input, context.findings)?;
+            paths::must_exist(field, &path, PathKind::Folder, context.input, context.findings).then_some(path)
+        }
+    };
+    Some(BuildCommand { command: build_words(command, context.findings)?, working_dir: working_dir? })
+}
+
+fn build_words(field: &Field<'_>, findings: &mut Findings) -> Option<Vec<String>> {
+    let words = command_words(field, findings)?;
+    if words.first().is_none_or(String::is_empty) {
+        field.problem(findings, "the command is empty");
+        return None;
+    }
+    Some(words)
+}
+
+fn protocol(field: &Field<'_>, draft: &mut Draft, findings: &mut Findings) {
+    let declared: BTreeMap<u16, Protocol> = if let Value::Mapping(entries) = &field.node.value {
+        let mut declared = BTreeMap::new();
+        for entry in entries {
+            let item = Field::of(entry, &field.path);
+            let port = entry.key.parse::<u16>().ok().filter(|port| *port > 0);
+            if port.is_none() {
+                let what = format!("{} is not a port", quote(&entry.key));
+                findings
+                    .problem(entry.key_at, item.path.clone(), what)
+                    .hint("write `protocol: {8000: http}`");
+            }
+            if let Some((port, protocol)) = port.zip(item.word(findings, &PROTOCOLS)) {
+                declared.insert(port, protocol);
+            }
+        }
+        declared
+    } else {
+        let Some(protocol) = field.word(findings, &PROTOCOLS) else { return };
+        let published = draft.service.published.iter().map(|port| port.target);
+        let ports: Vec<u16> = published.chain(draft.service.expose.iter().copied()).collect();
+        if ports.is_empty() {
+            field
+                .problem(findings, "the service declares no port that speaks the protocol")
+                .hint("name the port: `protocol: {8000: http}`, or list it under `expose`");
+        }
+        ports.into_iter().map(|port| (port, protocol)).collect()
+    };
+    for (port, protocol) in declared {
+        if let Some(other) = draft.service.protocols.insert(port, protocol)
+            && other != protocol
+        {
+            let what = format!("port {port} is declared with another protocol under `ports`");
+            field.problem(findings, what).hint("say it in one place");
+        }
+    }
+}
+
+fn health(field: &Field<'_>, findings: &mut Findings) -> Option<OverNetwork> {
+    let keys = field.keys(Section::SinewHealth, findings)?;
+    let (http, tcp) = (keys.get("http"), keys.get("tcp"));
+    let probe = match (http, tcp) {
+        (Some(_), Some(tcp)) => {
+            tcp.problem(findings, "the service has two health checks").hint("keep `http` or `tcp`");
+            return None;
+        }
+        (None, None) => {
+            field
+                .problem(findings, "the health check has neither `http` nor `tcp`")
+                .hint("write `{http: {port: 8000, path: /health}}` or `{tcp: 8000}`");
+            return None;
+        }
+        (None, Some(tcp)) => Probe::Tcp { port: tcp.port(findings)? },
+        (Some(http), None) => {
+            let keys = http.keys(Section::SinewHealthHttp, findings)?;
+            let Some(port) = keys.get("port") else {
+                http.problem(findings, "the health check needs a `port`");
+                return None;
+            };
+            let port = port.port(findings);
+            let path = match keys.get("path") {
+                None => Some("/".to_owned()),
+                Some(field) => health_path(field, findings),
+            };
+            Probe::Http { port: port?, path: path? }
+        }
+    };
+    Some((probe, field.at(), field.path.clone()))
+}
+
+fn health_path(field: &Field<'_>, findings: &mut Findings) -> Option<String> {
+    let text = field.filled(findings)?;
+    if text.contains("://") {
+        field
+            .problem(findings, "`path` is a path, found a URL")
+            .hint("write what follows the host, like `/health`");
+        return None;
+    }
+    if !text.starts_with('/') || !text.bytes().all(|byte| byte.is_ascii_graphic()) || text.contains('#') {
+        field
+            .problem(findings, format!("{} is not the path of a request", quote(text)))
+            .hint("it begins with `/`, like `/health`");
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn short_egress(item: &Field<'_>, findings: &mut Findings) -> Option<Egress> {
+    let text = item.filled(findings)?.trim();
+    if text.contains("://") {
+        let problem = item.problem(findings, format!("{} is a URL", quote(text)));
+        problem.hint("write the host and the port alone: `example.com:443`");
+        return None;
+    }
+    let (host, port, transport) = match split_egress(text) {
+        Some(parts) => parts,
+        None => {
+            let hint = if text.contains(':') {
+                EGRESS_SYNTAX.to_owned()
+            } else {
+                format!("name the port, like `{text}:443`")
+            };
+            item.problem(findings, format!("{} has no port", quote(text))).hint(hint);
+            return None;
+        }
+    };
+    let transport = match transport {
+        None | Some("tcp") => Transport::Tcp,
+        Some("udp") => Transport::Udp,
+        Some(other) => {
+            let what = format!("{} is not a transport", quote(other));
+            item.problem(findings, what).hint("it is `tcp` or `udp`");
+            return None;
+        }
+    };
+    let Some(port) = port.parse::<u16>().ok().filter(|port| *port > 0) else {
+        item.problem(findings, format!("{} is not a port", quote(port))).hint(EGRESS_SYNTAX);
+        return None;
+    };
+    let host = egress_host(item, host, findings)?;
+    checked(item, Egress { host, port, transport }, findings)
+}
+
+/// `host:port[/transport]`; the host may be a network (`10.0.0.0/8`) and stand in brackets.
+fn split_egress(text: &str) -> Option<(&str, &str, Option<&str>)> {
+    let (host, rest) = if text.starts_with('[') {
+        let end = text.find(']')?;
+        let colon = end + text[end..].find(':')?;
+        (&text[..colon], &text[colon + 1..])
+    } else {
+        text.split_once(':')?
+    };
+    match rest.split_once('/') {
+        Some((port, transport)) => Some((host, port, Some(transport))),
+        None => Some((host, rest, None)),
+    }
+}
+
+fn long_egress(item: &Field<'_>, findings: &mut Findings) -> Option<Egress> {
+    let keys = item.keys(Section::SinewEgress, findings)?;
+    let mut need = |name: &str| {
+        let field = keys.get(name);
+        if field.is_none() {
+            item.problem(findings, format!("a destination needs a `{name}`"));
+        }
+        field
+    };
+    let (host, port) = (need("host"), need("port"));
+    let (host_field, port) = (host?, port?.port(findings));
+    let text = host_field.filled(findings)?;
+    let host = egress_host(host_field, text, findings);
+    let transport = match keys.get("transport") {
+        None => Some(Transport::Tcp),
+        Some(field) => field.word(findings, &[("tcp", Transport::Tcp), ("udp", Transport::Udp)]),
+    };
+    checked(host_field, Egress { host: host?, port: port?, transport: transport? }, findings)
+}
+
+fn egress_host(field: &Field<'_>, text: &str, findings: &mut Findings) -> Option<EgressHost> {
+    // `[::1]`, `[2001:db8::]/32`, `[2001:db8::/32]`
+    let bare: String = text.chars().filter(|character| !matches!(character, '[' | ']')).collect();
+    let (address, prefix) = match bare.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (bare.as_str(), None),
+    };
+    let Ok(address) = address.parse::<IpAddr>() else {
+        let named = prefix.is_none() && is_host_name_long(&bare);
+        let like_address = bare.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'/'));
+        if named && !like_address {
+            return Some(EgressHost::Name(bare.to_ascii_lowercase()));
+        }
+        let hint = if text.contains('*') {
+            "patterns are not supported: name each host, or a network like `10.0.0.0/8`"
+        } else {
+            EGRESS_SYNTAX
+        };
+        field.problem(findings, format!("{} is not a host, an address or a network", quote(text))).hint(hint);
+        return None;
+    };
+    let whole = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = match prefix.map(str::parse::<u8>) {
+        None => whole,
+        Some(Ok(prefix)) if prefix <= whole => prefix,
+        Some(_) => {
+            let what = format!("the prefix of {} must be between 0 and {whole}", quote(text));
+            field.problem(findings, what).hint("a network is like `10.0.0.0/8`");
+            return None;
+        }
+    };
+    let network = masked(address, prefix);
+    if network != address {
+        let what = format!("{} is not the beginning of a network", quote(text));
+        field
+            .problem(findings, what)
+            .hint(format!("write `{network}/{prefix}`, or `{address}` for the one address"));
+        return None;
+    }
+    Some(EgressHost::Network { address, prefix })
+}
+
+fn is_host_name_long(text: &str) -> bool {
+    const LENGTH_MAX: usize = 253;
+    let text = text.strip_suffix('.').unwrap_or(text);
+    !text.is_empty() && text.len() <= LENGTH_MAX && text.split('.').all(is_host_name)
+}
+
+/// What can be written and not be done.
+fn checked(field: &Field<'_>, egress: Egress, findings: &mut Findings) -> Option<Egress> {
+    let own = "inside of a seal that is the service itself; to reach a program on this machine write the machine's name or address";
+    match &egress.host {
+        EgressHost::Name(name) if name == "localhost" || name.ends_with(".localhost") => {
+            field.problem(findings, "`localhost` cannot be reached").hint(own);
+            None
+        }
+        EgressHost::Network { address, .. } if address.is_loopback() => {
+            field.problem(findings, format!("`{address}` cannot be reached")).hint(own);
+            None
+        }
+        EgressHost::Network { address: IpAddr::V4(address), prefix }
+            if *prefix >= VIRTUAL_NETWORK.1
+                && masked((*address).into(), VIRTUAL_NETWORK.1) == IpAddr::V4(VIRTUAL_NETWORK.0) =>
+        {
+            let (network, prefix) = VIRTUAL_NETWORK;
+            field
+                .problem(findings, format!("{network}/{prefix} is the mesh's own network"))
+                .hint("services of the application are reached by their names, without being declared");
+            None
+        }
+        EgressHost::Network { address, prefix }
+            if egress.transport == Transport::Udp && *prefix != if address.is_ipv4() { 32 } else { 128 } =>
+        {
+            field
+                .problem(findings, "UDP reaches single addresses and names, not networks")
+                .hint("write one entry for each address");
+            None
+        }
+        _ => Some(egress),
+    }
+}
+
+fn masked(address: IpAddr, prefix: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            IpAddr::V4((address.to_bits() & mask).into())
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+            IpAddr::V6((address.to_bits() & mask).into())
+        }
+    }
+}
+
+/// Destinations that are services of the application: called by name, not declared.
+pub(super) fn check_egress(drafts: &[Draft], findings: &mut Findings) {
+    for draft in drafts {
+        for (egress, (at, path)) in draft.service.egress.iter().zip(&draft.egress_at) {
+            let EgressHost::Name(name) = &egress.host else { continue };
+            if drafts.iter().any(|other| other.service.name.as_str() == name) {
+                findings
+                    .problem(*at, path.clone(), format!("`{name}` is a service of the application"))
+                    .hint("services of the application are reached by their names, without being declared");
+            }
+        }
+    }
+}
