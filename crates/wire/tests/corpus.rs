@@ -1,0 +1,37 @@
+//! What fuzzing kept, replayed in ordinary tests.
+
+use std::path::Path;
+
+#[path = "../../../fuzz/src/properties.rs"]
+mod properties;
+
+fn replay(target: &str, property: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+    let mut count = 0;
+    for entry in std::fs::read_dir(&folder).expect("the corpus is part of the project") {
+        let path = entry.expect("readable").path();
+        println!("{}", path.display());
+        let input = std::fs::read(&path).expect("readable");
+        // Every place to cut at that one byte can say.
+        for cut in (0..=255u8).take(input.len()) {
+            property(&[&[cut], &input[1..]].concat());
+        }
+        count += 1;
+    }
+    assert!(count > 0, "nothing in {}", folder.display());
+}
+
+#[test]
+fn requests() {
+    replay("request", properties::request);
+}
+
+#[test]
+fn responses() {
+    replay("response", properties::response);
+}
+
+#[test]
+fn chunked_bodies() {
+    replay("chunked", properties::chunked);
+}
