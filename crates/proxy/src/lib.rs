@@ -3,6 +3,36 @@
 //! This crate refuses to know control planes, stores, certificate authorities and the seal's init: it is handed a
 //! configuration and an identity that change, sockets, and somebody who makes sockets inside the seal. One call of
 //! [`run`] is one worker on one thread.
+//!
+//! Reading order: how a worker lives ([`run`]), where connections come from (`outbound`, `inbound`, `gateway`), what
+//! they speak (`detection`, `http` with the life of a request, `exchange`, `tcp`, `udp`, `dns`), where they go
+//! (`snapshot`, `upstream`, `balance`, `pool`).
+
+mod run;
+mod snapshot;
+mod worker;
+
+mod gateway;
+mod inbound;
+mod outbound;
+
+mod detection;
+mod dns;
+mod exchange;
+mod http;
+mod tcp;
+mod udp;
+
+mod balance;
+mod connection;
+mod failure;
+mod pool;
+mod upstream;
+
+mod admin;
+
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::io;
@@ -16,6 +46,7 @@ use sinew_spec::proxy::ProxyConfig;
 use sinew_transport::tls::Identity;
 use tokio::net::{TcpListener, TcpSocket, UdpSocket, UnixListener};
 use tokio::sync::watch;
+use tokio::task::LocalSet;
 
 /// Everything a proxy is driven by. Sidecar and gateway posture differ only in what is present.
 pub struct ProxyInputs {
@@ -99,7 +130,5 @@ pub enum ProxyError {
 
 /// Serves until `shutdown`. Must be polled on a tokio current_thread runtime with I/O and time; the future is not `Send`.
 pub async fn run(inputs: ProxyInputs) -> Result<(), ProxyError> {
-    let mut shutdown = inputs.shutdown;
-    let _ = shutdown.wait_for(|stop| *stop).await;
-    Ok(())
+    LocalSet::new().run_until(run::run(inputs)).await
 }

@@ -33,15 +33,29 @@ pub enum Ended {
     Failed(io::Error),
 }
 
-/// Copies both ways until both directions have ended. `early` are bytes of the client, read already. The end of one
+/// What had been read of either side before the copy began.
+#[derive(Debug, Default)]
+pub struct Early {
+    pub client: Vec<u8>,
+    pub upstream: Vec<u8>,
+}
+
+/// Copies both ways until both directions have ended; what was read before goes first. The end of one
 /// direction is passed on (half-close) while the other goes on. Memory is bounded: a direction reads only when what it
 /// read before has been written.
-pub async fn both_ways(client: &mut Stream, upstream: &mut Stream, early: Vec<u8>, idle: Duration) -> (Copied, Ended) {
-    let mut forward = Direction { pending: early, ..Direction::default() };
-    let mut backward = Direction::default();
+pub async fn both_ways(
+    client: &mut Stream,
+    upstream: &mut Stream,
+    early: Early,
+    idle: Duration,
+) -> (Copied, Ended) {
+    let mut forward = Direction { pending: early.client, ..Direction::default() };
+    let mut backward = Direction { pending: early.upstream, ..Direction::default() };
     let sleep = tokio::time::sleep(idle);
     tokio::pin!(sleep);
-    let ended = poll_fn(|cx| poll_both(cx, client, upstream, &mut forward, &mut backward, sleep.as_mut(), idle)).await;
+    let ended =
+        poll_fn(|cx| poll_both(cx, client, upstream, &mut forward, &mut backward, sleep.as_mut(), idle))
+            .await;
     (Copied { to_upstream: forward.moved, to_client: backward.moved }, ended)
 }
 

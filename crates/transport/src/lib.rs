@@ -4,15 +4,15 @@
 //! This crate refuses to know services, routes and configuration: it is told which address to dial and which identity
 //! to expect.
 
-pub mod stream;
-pub mod original;
-pub mod tls;
-pub mod hop;
 pub mod copy;
-pub mod nflog;
 pub mod descriptors;
-pub mod seal;
 pub mod frame;
+pub mod hop;
+pub mod nflog;
+pub mod original;
+pub mod seal;
+pub mod stream;
+pub mod tls;
 
 #[cfg(target_os = "linux")]
 mod sys;

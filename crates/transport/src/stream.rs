@@ -27,10 +27,44 @@ pub enum Raw {
 impl Stream {
     /// Makes the end of this stream a reset where the socket knows one (TCP), so that the peer sees a refusal and not
     /// an orderly end. Call it just before dropping.
-    pub fn abort(self) {
+    pub fn abort(&self) {
         if let Self::Tcp(stream) = self {
             // A failure leaves an ordinary close: nothing better could be done.
             let _ = stream.set_zero_linger();
+        }
+    }
+}
+
+impl Stream {
+    /// Whether a connection that waits for its next use can be used: nothing has arrived on it, its end neither. Asks
+    /// the kernel, as the runtime may not have heard yet.
+    #[cfg(target_os = "linux")]
+    pub fn is_quiet(&mut self) -> bool {
+        use std::os::fd::AsFd;
+        let descriptor = match &*self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+            Self::TlsClient(stream) => stream.get_ref().0.as_fd(),
+            Self::TlsServer(stream) => stream.get_ref().0.as_fd(),
+        };
+        crate::sys::is_quiet(descriptor)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub fn is_quiet(&mut self) -> bool {
+        let mut byte = [0; 1];
+        let mut buffer = ReadBuf::new(&mut byte);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        Pin::new(self).poll_read(&mut context, &mut buffer).is_pending()
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl std::os::fd::AsFd for Raw {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
         }
     }
 }

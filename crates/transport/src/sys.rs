@@ -29,7 +29,8 @@ fn option<T: Copy>(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int)
     let mut length = size_of::<T>() as libc::socklen_t;
     // SAFETY: `value` is writable for `length` bytes, and the kernel writes no more than `length`. nix's typed options
     // do not know the IPv6 one.
-    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &mut length) };
+    let result =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &mut length) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -53,4 +54,14 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
 pub fn watched(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open, is never replaced, and nobody takes it out of the private field it is put in.
     unsafe { AsyncFd::register_with_interest(socket, tokio::io::Interest::READABLE) }.map_err(io::Error::from)
+}
+
+/// Whether nothing has arrived on a socket: no byte, no end, no error.
+pub fn is_quiet(socket: BorrowedFd<'_>) -> bool {
+    let mut byte = 0u8;
+    // SAFETY: one byte is writable. `std` peeks only on its own blocking types.
+    let read = unsafe {
+        libc::recv(socket.as_raw_fd(), (&raw mut byte).cast(), 1, libc::MSG_DONTWAIT | libc::MSG_PEEK)
+    };
+    read < 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
 }

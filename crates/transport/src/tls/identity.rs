@@ -36,7 +36,10 @@ impl Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("id", &self.id).field("not_after_unix_ms", &self.not_after_unix_ms).finish()
+        f.debug_struct("Identity")
+            .field("id", &self.id)
+            .field("not_after_unix_ms", &self.not_after_unix_ms)
+            .finish()
     }
 }
 
@@ -53,8 +56,8 @@ fn certificates(pem: &str, what: &str) -> Result<Vec<CertificateDer<'static>>, T
 
 /// The one URI SAN of a certificate that is a SPIFFE ID (SPIFFE X.509-SVID, section 2: exactly one URI SAN).
 pub fn spiffe_id(certificate: &CertificateDer<'_>) -> Result<SpiffeId, TlsError> {
-    let parsed =
-        webpki::EndEntityCert::try_from(certificate).map_err(|error| TlsError::Material(error.to_string()))?;
+    let parsed = webpki::EndEntityCert::try_from(certificate)
+        .map_err(|error| TlsError::Material(error.to_string()))?;
     let uris: Vec<&str> = parsed.valid_uri_names().collect();
     match uris.as_slice() {
         [uri] => SpiffeId::parse(uri).ok_or_else(|| TlsError::Material(format!("{uri} is not a SPIFFE ID"))),

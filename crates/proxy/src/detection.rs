@@ -1,0 +1,109 @@
+//! What a client speaks where nobody has declared it: its first bytes decide, and when it is silent the upstream may
+//! speak first, as the servers of many protocols do.
+
+use std::future::poll_fn;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use sinew_wire::{Detection, detect};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::{Duration, Instant, timeout, timeout_at};
+
+use crate::connection::Connection;
+use crate::http::{self, Flow};
+use crate::snapshot::Snapshot;
+use crate::tcp;
+use crate::upstream::{Target, TcpUpstream};
+
+/// Read at once of a server that speaks first.
+const FIRST_BYTES_MAX: usize = 4 * 1024;
+
+enum First {
+    Http,
+    /// Not HTTP/1.1; what the upstream has said so far.
+    Bytes(Vec<u8>),
+    /// The client ended, or nobody spoke for the idle time.
+    Nothing,
+}
+
+/// Serves a client's connection whose protocol is not declared.
+pub async fn serve(flow: &Flow, snapshot: &Snapshot, target: &Target, mut client: Connection) {
+    match first_of_client(&mut client, snapshot.limits.detect_timeout).await {
+        Detection::Http1 => return http::serve(flow, client).await,
+        Detection::NeedMore => {}
+        _ => return tcp::serve(&flow.worker, snapshot, target, client).await,
+    }
+    // Silent, or not to be told from its first bytes. TCP it is, unless HTTP comes before the server speaks.
+    let metrics = target.metrics();
+    let mut upstream = match target.open(&flow.worker, snapshot).await {
+        Ok(upstream) => upstream,
+        Err(failure) => return tcp::refuse(metrics, &client, failure),
+    };
+    let first =
+        timeout(snapshot.limits.tcp_idle_timeout, first_of_both(&mut client, &mut upstream, snapshot));
+    match first.await.unwrap_or(First::Nothing) {
+        First::Http => {
+            drop(upstream);
+            http::serve(flow, client).await;
+        }
+        First::Bytes(early) => tcp::relay(snapshot, metrics, client, upstream, early).await,
+        First::Nothing => {}
+    }
+}
+
+/// [`Detection::NeedMore`]: the time is over, or the client has ended its side.
+async fn first_of_client(client: &mut Connection, time: Duration) -> Detection {
+    let deadline = Instant::now() + time;
+    loop {
+        let detection = detect(client.input.data());
+        if detection != Detection::NeedMore {
+            return detection;
+        }
+        match timeout_at(deadline, client.fill()).await {
+            Ok(Ok(1..)) => {}
+            _ => return Detection::NeedMore,
+        }
+    }
+}
+
+async fn first_of_both(client: &mut Connection, upstream: &mut TcpUpstream, snapshot: &Snapshot) -> First {
+    // Bytes that may become HTTP but do not go on: whoever sent them waits for an answer.
+    if !client.input.is_empty() {
+        return First::Bytes(Vec::new());
+    }
+    match poll_fn(|cx| poll_either(cx, client, upstream)).await {
+        Spoke::Upstream(bytes) => First::Bytes(bytes),
+        Spoke::Client => match first_of_client(client, snapshot.limits.detect_timeout).await {
+            Detection::Http1 => First::Http,
+            _ => First::Bytes(Vec::new()),
+        },
+        // One side has ended: the copy passes that on.
+        Spoke::Ended => First::Bytes(Vec::new()),
+        Spoke::Failed => First::Nothing,
+    }
+}
+
+enum Spoke {
+    Client,
+    Upstream(Vec<u8>),
+    Ended,
+    Failed,
+}
+
+/// The upstream is asked first: if it has spoken, it spoke first.
+fn poll_either(cx: &mut Context<'_>, client: &mut Connection, upstream: &mut TcpUpstream) -> Poll<Spoke> {
+    let mut scratch = [const { MaybeUninit::uninit() }; FIRST_BYTES_MAX];
+    let mut buffer = ReadBuf::uninit(&mut scratch);
+    match Pin::new(&mut upstream.stream).poll_read(cx, &mut buffer) {
+        Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Poll::Ready(Spoke::Ended),
+        Poll::Ready(Ok(())) => return Poll::Ready(Spoke::Upstream(buffer.filled().to_vec())),
+        Poll::Ready(Err(_)) => return Poll::Ready(Spoke::Failed),
+        Poll::Pending => {}
+    }
+    client.poll_fill(cx).map(|read| match read {
+        Ok(0) => Spoke::Ended,
+        Ok(_) => Spoke::Client,
+        Err(_) => Spoke::Failed,
+    })
+}

@@ -1,0 +1,400 @@
+//! One request and its answer between two connections: a step function that moves bytes both ways at once, within
+//! bounded memory, and never waits inside.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use sinew_telemetry::RouteMetrics;
+use sinew_wire::h1::{
+    self, BodyDecoder, BodyEncoder, BodyEvent, Downstream, Framing, Limits, Parsed, ResponseHead,
+    ResponseKind, after_exchange, encode_response, parse_response, relay, upstream_reusable,
+};
+use tokio::time::{Instant, sleep_until};
+
+use crate::connection::{Connection, Output};
+use crate::failure::{CONNECT_FAILED, Failure, REASON_HEADER};
+use crate::http::Flow;
+use crate::snapshot::CompiledLimits;
+
+/// Waits to be written, per direction.
+const OUTPUT_BYTES_MAX: usize = 32 * 1024;
+/// A request up to this size can be sent again, as far as that is allowed.
+const REPLAY_BYTES_MAX: usize = 64 * 1024;
+/// What is worth reading of an unwanted body to keep the client's connection.
+pub const DRAIN_BYTES_MAX: u64 = 64 * 1024;
+
+pub struct Exchange {
+    wire: h1::Exchange,
+    limits: Limits,
+    idle_timeout: Duration,
+    request_timeout: Duration,
+    request: Request,
+    response: Option<Response>,
+    to_client: Output,
+    client_written: usize,
+    /// An interim answer went to the client: the request cannot begin anew.
+    is_interim_sent: bool,
+    /// Anything came from the upstream of this attempt.
+    is_answered: bool,
+    metrics: Arc<RouteMetrics>,
+}
+
+struct Request {
+    decoder: BodyDecoder,
+    encoder: BodyEncoder,
+    is_bodiless: bool,
+    /// The body's end is in `encoded`.
+    is_ended: bool,
+    /// Head and body as they go upstream, from the beginning as long as `can_replay`.
+    encoded: Output,
+    written: usize,
+    is_flushed: bool,
+    can_replay: bool,
+    /// The upstream does not read any more; it may have answered nevertheless.
+    is_refused: bool,
+}
+
+struct Response {
+    decoder: BodyDecoder,
+    encoder: BodyEncoder,
+    status: u16,
+    is_tunnel: bool,
+    is_ended: bool,
+    head: UpstreamState,
+    downstream: Downstream,
+}
+
+/// What is needed of the answer's head when its body is over.
+struct UpstreamState {
+    keep_alive: bool,
+}
+
+/// How an exchange ended.
+pub struct Ended {
+    pub status: u16,
+    pub is_tunnel: bool,
+    pub is_upstream_reusable: bool,
+    pub downstream: Downstream,
+}
+
+impl Exchange {
+    pub fn new(
+        head: Output,
+        framing: Framing,
+        wire: h1::Exchange,
+        limits: &CompiledLimits,
+        metrics: &Arc<RouteMetrics>,
+    ) -> Self {
+        Self {
+            wire,
+            limits: limits.wire,
+            idle_timeout: limits.idle_timeout,
+            request_timeout: limits.request_timeout,
+            request: Request {
+                decoder: BodyDecoder::new(framing, &limits.wire),
+                encoder: BodyEncoder::new(framing),
+                is_bodiless: !framing.has_body(),
+                is_ended: !framing.has_body(),
+                encoded: head,
+                written: 0,
+                is_flushed: false,
+                can_replay: true,
+                is_refused: false,
+            },
+            response: None,
+            to_client: Output::new(),
+            client_written: 0,
+            is_interim_sent: false,
+            is_answered: false,
+            metrics: metrics.clone(),
+        }
+    }
+
+    pub fn wire(&self) -> &h1::Exchange {
+        &self.wire
+    }
+
+    /// The client has seen the beginning of an answer (or may have).
+    pub fn is_answer_begun(&self) -> bool {
+        self.response.is_some()
+    }
+
+    /// What would become of the client's connection after an answer now.
+    pub fn downstream(&self) -> Downstream {
+        after_exchange(&self.wire, self.request.decoder.left(), DRAIN_BYTES_MAX)
+    }
+
+    /// Whether the request may be sent once more after `failure` (RFC 9110, 9.2.2): nothing has reached an application,
+    /// or it went to an idle connection that closed without a byte of answer and sending it twice does no harm.
+    pub fn may_repeat(&self, failure: Failure, was_reused: bool) -> bool {
+        if !self.request.can_replay || self.is_interim_sent || self.response.is_some() {
+            return false;
+        }
+        match failure {
+            Failure::UpstreamGone => {
+                let harmless = self.wire.method.is_idempotent() && self.request.is_bodiless;
+                was_reused && !self.is_answered && (self.request.written == 0 || harmless)
+            }
+            failure => failure.is_before_the_application(),
+        }
+    }
+
+    /// Begins anew, for another upstream.
+    pub fn rewind(&mut self) {
+        self.request.written = 0;
+        self.request.is_flushed = false;
+        self.request.is_refused = false;
+        self.is_answered = false;
+        self.wire.interim = 0;
+    }
+
+    /// Discards what the client's buffer holds of the request's body. True: that was all.
+    pub fn discard(&mut self, client: &mut Connection) -> Result<bool, ()> {
+        let mut at = 0;
+        let is_ended = loop {
+            match self.request.decoder.next(client.input.data(), &mut at) {
+                Ok(BodyEvent::Data(_)) => {}
+                Ok(BodyEvent::NeedMore) => break false,
+                Ok(BodyEvent::End) => break true,
+                Err(_) => return Err(()),
+            }
+        };
+        client.input.consume(at);
+        Ok(is_ended)
+    }
+
+    /// Moves the request to `upstream` and its answer to `client`.
+    pub async fn relay(
+        &mut self,
+        flow: &Flow,
+        client: &mut Connection,
+        upstream: &mut Connection,
+    ) -> Result<Ended, Failure> {
+        let mut progress_at = Instant::now();
+        let mut timer = pin!(sleep_until(progress_at + self.patience()));
+        poll_fn(|cx| {
+            loop {
+                let moved = self.step_request(cx, client, upstream)?
+                    | self.step_response(cx, flow, client, upstream)?;
+                if let Some(ended) = self.ended(upstream) {
+                    return Poll::Ready(Ok(ended));
+                }
+                if !moved {
+                    break;
+                }
+                progress_at = Instant::now();
+            }
+            // The timer is moved only when it fires: bytes that move cost nothing.
+            while timer.as_mut().poll(cx).is_ready() {
+                let deadline = progress_at + self.patience();
+                if deadline <= Instant::now() {
+                    return Poll::Ready(Err(self.lateness()));
+                }
+                timer.as_mut().reset(deadline);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Client to upstream. True: something has moved.
+    fn step_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Connection,
+        upstream: &mut Connection,
+    ) -> Result<bool, Failure> {
+        let request = &mut self.request;
+        let mut moved = false;
+        if request.is_refused {
+            return Ok(false);
+        }
+        if !request.is_ended {
+            let output_max = request.written + OUTPUT_BYTES_MAX;
+            let encoded = &mut request.encoded.0;
+            let relayed =
+                relay(&mut request.decoder, &mut request.encoder, client.input.data(), encoded, output_max)
+                    .map_err(Failure::Rejected)?;
+            client.input.consume(relayed.consumed);
+            self.metrics.sent_bytes.add(relayed.consumed as u64);
+            request.is_ended = relayed.ended;
+            if relayed.consumed > 0 || relayed.ended {
+                request.is_flushed = false;
+                moved = true;
+            }
+        }
+        if !request.is_flushed {
+            match upstream.poll_send(cx, &request.encoded.0, &mut request.written) {
+                Poll::Ready(Ok(())) => {
+                    request.is_flushed = true;
+                    moved = true;
+                    if request.encoded.0.len() > REPLAY_BYTES_MAX
+                        || (!request.can_replay && !request.is_ended)
+                    {
+                        request.encoded.0.clear();
+                        request.written = 0;
+                        request.can_replay = false;
+                    }
+                }
+                Poll::Ready(Err(_)) => request.is_refused = true,
+                Poll::Pending => {}
+            }
+        }
+        let has_room = request.encoded.0.len() - request.written < OUTPUT_BYTES_MAX;
+        if !request.is_ended && !request.is_refused && has_room && client.input.is_empty() {
+            match client.poll_fill(cx) {
+                Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Err(Failure::ClientGone),
+                Poll::Ready(Ok(_)) => moved = true,
+                Poll::Pending => {}
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Upstream to client. True: something has moved.
+    fn step_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        flow: &Flow,
+        client: &mut Connection,
+        upstream: &mut Connection,
+    ) -> Result<bool, Failure> {
+        let mut moved = false;
+        let has_room = self.to_client.0.len() - self.client_written < OUTPUT_BYTES_MAX;
+        match &mut self.response {
+            None => moved |= self.step_head(flow, upstream)?,
+            Some(response) if !response.is_ended && has_room => {
+                let out = &mut self.to_client.0;
+                let output_max = self.client_written + OUTPUT_BYTES_MAX;
+                let input = upstream.input.data();
+                let relayed = relay(&mut response.decoder, &mut response.encoder, input, out, output_max)
+                    .map_err(|_| Failure::UpstreamMalformed)?;
+                upstream.input.consume(relayed.consumed);
+                self.metrics.received_bytes.add(relayed.consumed as u64);
+                response.is_ended = relayed.ended;
+                moved |= relayed.consumed > 0 || relayed.ended;
+            }
+            Some(_) => {}
+        }
+        let is_open = self.response.as_ref().is_none_or(|response| !response.is_ended);
+        // A head that is not complete stays in the buffer: more is read to it.
+        let wants_more = self.response.is_none() || upstream.input.is_empty();
+        if !moved && is_open && has_room && wants_more {
+            match upstream.poll_fill(cx) {
+                Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => {
+                    self.upstream_ended()?;
+                    moved = true;
+                }
+                Poll::Ready(Ok(_)) => {
+                    self.is_answered = true;
+                    moved = true;
+                }
+                Poll::Pending => {}
+            }
+        }
+        if !self.to_client.0.is_empty() {
+            match client.poll_send(cx, &self.to_client.0, &mut self.client_written) {
+                Poll::Ready(Ok(())) => {
+                    self.to_client.0.clear();
+                    self.client_written = 0;
+                    moved = true;
+                }
+                Poll::Ready(Err(_)) => return Err(Failure::ClientGone),
+                Poll::Pending => {}
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Parses a head if one is complete, and encodes it for the client.
+    fn step_head(&mut self, flow: &Flow, upstream: &mut Connection) -> Result<bool, Failure> {
+        RESPONSE_HEAD.with_borrow_mut(|head| {
+            let bytes = upstream.input.data();
+            let parsed = parse_response(bytes, &mut upstream.scan, &self.limits, &mut self.wire, head)
+                .map_err(|_| Failure::UpstreamMalformed)?;
+            let Parsed::Complete { head_bytes } = parsed else { return Ok(false) };
+            if head.kind == ResponseKind::Interim {
+                encode_response(head, bytes, &self.wire, &Default::default(), &mut self.to_client.0);
+                self.is_interim_sent |= !self.to_client.0.is_empty();
+            } else {
+                let reason = head.value(bytes, REASON_HEADER).filter(|_| flow.trusts_reason());
+                let is_replayable = self.request.can_replay && !self.is_interim_sent;
+                if reason == Some(CONNECT_FAILED.as_bytes()) && is_replayable {
+                    return Err(Failure::ConnectFailed);
+                }
+                self.begin_answer(flow, head, bytes);
+            }
+            upstream.input.consume(head_bytes);
+            Ok(true)
+        })
+    }
+
+    fn begin_answer(&mut self, flow: &Flow, head: &ResponseHead, bytes: &[u8]) {
+        let mut edits = flow.response_edits();
+        let downstream = match self.downstream() {
+            _ if edits.close => Downstream::Close,
+            downstream => downstream,
+        };
+        edits.close = downstream == Downstream::Close;
+        let sent = encode_response(head, bytes, &self.wire, &edits, &mut self.to_client.0);
+        let is_tunnel = head.kind == ResponseKind::Tunnel;
+        self.response = Some(Response {
+            decoder: BodyDecoder::new(head.framing, &self.limits),
+            encoder: BodyEncoder::new(sent.framing),
+            status: head.status,
+            is_tunnel,
+            is_ended: is_tunnel || !head.framing.has_body(),
+            head: UpstreamState { keep_alive: upstream_reusable(head, true, true, 0) },
+            downstream: if sent.keep_alive { downstream } else { Downstream::Close },
+        });
+    }
+
+    fn upstream_ended(&mut self) -> Result<(), Failure> {
+        let response = self.response.as_mut().ok_or(Failure::UpstreamGone)?;
+        response.decoder.eof().map_err(|_| Failure::UpstreamGone)?;
+        let out = &mut self.to_client.0;
+        let output_max = out.len() + OUTPUT_BYTES_MAX;
+        let relayed = relay(&mut response.decoder, &mut response.encoder, &[], out, output_max);
+        response.is_ended = relayed.is_ok_and(|relayed| relayed.ended);
+        response.head.keep_alive = false;
+        if response.is_ended { Ok(()) } else { Err(Failure::UpstreamGone) }
+    }
+
+    /// The end, once the client has the whole answer.
+    fn ended(&self, upstream: &Connection) -> Option<Ended> {
+        let response = self.response.as_ref()?;
+        let is_over = response.is_ended && self.to_client.0.is_empty();
+        let is_sent = self.request.is_ended && self.request.is_flushed && !self.request.is_refused;
+        is_over.then(|| Ended {
+            status: response.status,
+            is_tunnel: response.is_tunnel,
+            is_upstream_reusable: response.head.keep_alive && is_sent && upstream.input.is_empty(),
+            downstream: response.downstream,
+        })
+    }
+
+    /// How long nothing may move.
+    fn patience(&self) -> Duration {
+        let client_sends = !self.request.is_ended && self.response.is_none();
+        if client_sends { self.idle_timeout } else { self.request_timeout }
+    }
+
+    /// Who it is that nothing moved for.
+    fn lateness(&self) -> Failure {
+        let client_owes_body = !self.request.is_ended && self.request.is_flushed;
+        match &self.response {
+            None if client_owes_body => Failure::BodyTimeout,
+            Some(_) if !self.to_client.0.is_empty() => Failure::ClientGone,
+            _ => Failure::UpstreamTimeout,
+        }
+    }
+}
+
+thread_local! {
+    /// Parsed and encoded in one step: nobody else needs it meanwhile.
+    static RESPONSE_HEAD: RefCell<ResponseHead> = RefCell::new(ResponseHead::default());
+}

@@ -1,0 +1,120 @@
+//! Everything that can go wrong with a request or connection, and what follows: the status a client is told, the reason
+//! in words, the metric label, and whether another endpoint may be tried.
+
+use sinew_telemetry::Failure as Label;
+use sinew_wire::h1::Reject;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The client's message is refused by the engine.
+    Rejected(Reject),
+    /// The client did not finish its head in time.
+    HeadTimeout,
+    /// The client did not send its body in time.
+    BodyTimeout,
+    ClientGone,
+    /// CONNECT is not served.
+    MethodRefused,
+    /// The caller's identity is not among those allowed.
+    CallerRefused,
+    /// The configuration that knew the destination has been replaced.
+    UnknownDestination,
+    NoEndpoint,
+    /// As many requests wait for a connection as may.
+    Overload,
+    /// No connection to the application, or to any sidecar in front of it: nothing was processed.
+    ConnectFailed,
+    ConnectTimeout,
+    /// The other sidecar is not who it should be, or the handshake failed.
+    Identity,
+    /// Closed before the answer was complete.
+    UpstreamGone,
+    UpstreamMalformed,
+    UpstreamTimeout,
+}
+
+impl Failure {
+    /// 0: there is nobody left to be told.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Rejected(reject) => reject.status,
+            Self::HeadTimeout | Self::BodyTimeout => 408,
+            Self::ClientGone => 0,
+            Self::MethodRefused => 405,
+            Self::CallerRefused => 403,
+            Self::NoEndpoint | Self::Overload | Self::ConnectFailed | Self::UnknownDestination => 503,
+            Self::Identity | Self::UpstreamGone | Self::UpstreamMalformed => 502,
+            Self::ConnectTimeout | Self::UpstreamTimeout => 504,
+        }
+    }
+
+    /// The value of `x-sinew-reason`: a closed set.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Rejected(_) => "malformed-request",
+            Self::HeadTimeout => "head-timeout",
+            Self::BodyTimeout => "body-timeout",
+            Self::ClientGone => "client-gone",
+            Self::MethodRefused => "method-refused",
+            Self::CallerRefused => "caller-refused",
+            Self::UnknownDestination => "unknown-destination",
+            Self::NoEndpoint => "no-endpoint",
+            Self::Overload => "overload",
+            Self::ConnectFailed => CONNECT_FAILED,
+            Self::ConnectTimeout => "connect-timeout",
+            Self::Identity => "identity",
+            Self::UpstreamGone => "upstream-gone",
+            Self::UpstreamMalformed => "upstream-malformed",
+            Self::UpstreamTimeout => "upstream-timeout",
+        }
+    }
+
+    /// The plain text of the answer.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Rejected(reject) => reject.reason,
+            Self::HeadTimeout => "the request's head did not arrive in time",
+            Self::BodyTimeout => "the request's body did not arrive in time",
+            Self::ClientGone => "the client went away",
+            Self::MethodRefused => "CONNECT is not served here",
+            Self::CallerRefused => "this service is not allowed to call that one (do they share a network?)",
+            Self::UnknownDestination => "this destination is not known any more",
+            Self::NoEndpoint => "no healthy instance of the service",
+            Self::Overload => "too many requests wait for a connection to the service",
+            Self::ConnectFailed => "no instance of the service accepts connections on that port",
+            Self::ConnectTimeout => "connecting to the service took too long",
+            Self::Identity => "the other side did not prove the identity that was expected",
+            Self::UpstreamGone => "the service closed the connection before it answered",
+            Self::UpstreamMalformed => "the service's answer is not valid HTTP",
+            Self::UpstreamTimeout => "the service did not answer in time",
+        }
+    }
+
+    pub const fn label(self) -> Label {
+        match self {
+            Self::Rejected(_) | Self::MethodRefused => Label::ClientMalformed,
+            Self::HeadTimeout | Self::BodyTimeout => Label::ClientTimeout,
+            Self::ClientGone => Label::ClientGone,
+            Self::CallerRefused => Label::Denied,
+            Self::NoEndpoint | Self::UnknownDestination => Label::NoEndpoint,
+            Self::Overload => Label::Overload,
+            Self::ConnectFailed => Label::Connect,
+            Self::ConnectTimeout => Label::ConnectTimeout,
+            Self::Identity => Label::Identity,
+            Self::UpstreamGone => Label::UpstreamGone,
+            Self::UpstreamMalformed => Label::UpstreamMalformed,
+            Self::UpstreamTimeout => Label::UpstreamTimeout,
+        }
+    }
+
+    /// No byte reached an application, so that any request may go to another endpoint.
+    pub const fn is_before_the_application(self) -> bool {
+        matches!(self, Self::ConnectFailed | Self::ConnectTimeout | Self::Identity)
+    }
+}
+
+/// The header in which a sidecar says why it answered itself. It is taken out of what applications send, so on the hop
+/// it is the other sidecar's own word.
+pub const REASON_HEADER: &[u8] = b"x-sinew-reason";
+/// Its value when the application was not reached: the caller may try another endpoint with any request.
+pub const CONNECT_FAILED: &str = "connect-failed";

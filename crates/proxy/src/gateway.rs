@@ -1,0 +1,81 @@
+//! The edge: published ports, bound here, served like a call of our own.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use sinew_spec::proxy::Published;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+
+use crate::connection::Connection;
+use crate::outbound::{next_client, serve_service};
+use crate::worker::{Admitted, Worker};
+
+/// The published ports that are bound.
+#[derive(Default)]
+pub struct Gateway {
+    ports: RefCell<HashMap<SocketAddr, Port>>,
+}
+
+struct Port {
+    task: AbortHandle,
+    /// Replaced in place when only the service behind a port changes.
+    published: Rc<RefCell<Published>>,
+}
+
+impl Gateway {
+    /// Binds what is new and closes what is gone. Everything that cannot be bound is named in the error; the rest is
+    /// served.
+    pub async fn apply(&self, worker: &Rc<Worker>, wanted: &[Published]) -> Result<(), String> {
+        self.ports.borrow_mut().retain(|listen, port| {
+            let is_wanted = wanted.iter().any(|published| published.listen == *listen);
+            if !is_wanted {
+                port.task.abort();
+            }
+            is_wanted
+        });
+        let mut problems = Vec::new();
+        for published in wanted {
+            if let Some(port) = self.ports.borrow().get(&published.listen) {
+                port.published.replace(published.clone());
+                continue;
+            }
+            match TcpListener::bind(published.listen).await {
+                Ok(listener) => {
+                    let shared = Rc::new(RefCell::new(published.clone()));
+                    let task = tokio::task::spawn_local(accept(worker.clone(), listener, shared.clone()));
+                    let port = Port { task: task.abort_handle(), published: shared };
+                    self.ports.borrow_mut().insert(published.listen, port);
+                }
+                Err(error) => problems.push(format!(
+                    "port {} of service {} cannot be published: {error}",
+                    published.listen, published.service
+                )),
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+    }
+
+    /// Stops accepting; connections go on.
+    pub fn close(&self) {
+        self.ports.borrow_mut().drain().for_each(|(_, port)| port.task.abort());
+    }
+}
+
+async fn accept(worker: Rc<Worker>, listener: TcpListener, published: Rc<RefCell<Published>>) {
+    loop {
+        let (stream, admitted) = next_client(&worker, &listener).await;
+        let published = published.borrow().clone();
+        tokio::task::spawn_local(serve(worker.clone(), admitted, stream, published));
+    }
+}
+
+async fn serve(worker: Rc<Worker>, _admitted: Admitted, stream: TcpStream, published: Published) {
+    let snapshot = worker.snapshot();
+    let client = Connection::new(stream.into(), snapshot.limits.wire.head_bytes_max);
+    let declared = snapshot.destination(&published.service).and_then(|known| known.protocol(published.port));
+    let protocol = published.protocol.or(declared);
+    serve_service(worker, snapshot, client, published.service, published.port, protocol).await;
+}

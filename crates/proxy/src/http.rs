@@ -1,0 +1,375 @@
+//! HTTP/1.1: the life of a client's connection, and of each request on it.
+
+use std::cell::RefCell;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use sinew_spec::name::{ServiceName, SpiffeId};
+use sinew_telemetry::{Outcome, RouteMetrics};
+use sinew_transport::copy::{Early, both_ways};
+use sinew_wire::h1;
+use sinew_wire::h1::{
+    Downstream, Framing, Method, Parsed, RequestEdits, RequestHead, ResponseEdits, encode_local_response,
+    encode_request, parse_request,
+};
+use sinew_wire::trace::{TraceParent, is_request_id, request_id};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant, sleep_until, timeout};
+
+use crate::connection::{Connection, Output};
+use crate::exchange::{Ended, Exchange};
+use crate::failure::{Failure, REASON_HEADER};
+use crate::snapshot::Snapshot;
+use crate::upstream::{Target, Tries, Upstream};
+use crate::worker::{OnRoute, Phase, Worker};
+
+/// Where the requests of a connection go, and who sends them.
+pub struct Flow {
+    pub worker: Rc<Worker>,
+    pub side: Side,
+}
+
+pub enum Side {
+    /// Our service, or a client of a published port, calls another service.
+    Outbound { service: ServiceName, port: u16 },
+    /// Another sidecar calls our application.
+    Inbound { peer: SpiffeId, port: u16 },
+}
+
+/// Everything that is decided about a request before a byte goes upstream.
+struct Plan {
+    /// As it goes upstream.
+    head: Output,
+    framing: Framing,
+    exchange: h1::Exchange,
+}
+
+/// What becomes of the client's connection.
+enum Next {
+    Continue,
+    /// In order: the client gets all that was written.
+    Close,
+    /// The client has to see that its answer is not whole.
+    Cut,
+}
+
+/// How long, and how much, a client may go on sending after its last answer.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// Serves a client's connection until it ends.
+pub async fn serve(flow: &Flow, mut client: Connection) {
+    let mut phase = flow.worker.phase();
+    let snapshot = flow.worker.snapshot();
+    let _on_route = flow.route(&snapshot).ok().map(|(_, metrics)| OnRoute::new(&metrics));
+    drop(snapshot);
+    loop {
+        let next = match next_head(flow, &mut client, &mut phase).await {
+            Ok(Some((head, head_bytes))) => Box::pin(request(flow, &mut client, head, head_bytes)).await,
+            Ok(None) => return,
+            Err(failure) => refuse_head(flow, &mut client, failure).await,
+        };
+        match next {
+            Next::Continue => client.rest(),
+            Next::Close => return linger(client).await,
+            Next::Cut => return client.stream.abort(),
+        }
+    }
+}
+
+/// Waits for a head. `None`: the client has ended, was idle for too long, or we are leaving.
+async fn next_head(
+    flow: &Flow,
+    client: &mut Connection,
+    phase: &mut watch::Receiver<Phase>,
+) -> Result<Option<(RequestHead, usize)>, Failure> {
+    let limits = flow.worker.snapshot().limits;
+    let mut head = spare_head();
+    let began = Instant::now();
+    let mut head_began = (!client.input.is_empty()).then_some(began);
+    loop {
+        match parse_request(client.input.data(), &mut client.scan, &limits.wire, &mut head) {
+            Ok(Parsed::Complete { head_bytes }) => return Ok(Some((head, head_bytes))),
+            Ok(Parsed::Incomplete) => {}
+            Err(reject) => return Err(Failure::Rejected(reject)),
+        }
+        if head_began.is_none() && flow.is_closing(*phase.borrow_and_update()) {
+            return Ok(None);
+        }
+        let deadline = head_began.map_or(began + limits.idle_timeout, |began| began + limits.header_timeout);
+        tokio::select! {
+            biased;
+            read = client.fill() => match read {
+                Ok(0) | Err(_) => return Ok(None),
+                Ok(_) => head_began = head_began.or_else(|| Some(Instant::now())),
+            },
+            _ = phase.changed(), if head_began.is_none() => {}
+            () = sleep_until(deadline) => match head_began {
+                Some(_) => return Err(Failure::HeadTimeout),
+                None => return Ok(None),
+            },
+        }
+    }
+}
+
+/// The life of a request, from its complete head to the last byte of its answer.
+async fn request(flow: &Flow, client: &mut Connection, head: RequestHead, head_bytes: usize) -> Next {
+    let began = Instant::now();
+    let snapshot = flow.worker.snapshot(); // one configuration from start to end
+    let (target, metrics) = match flow.route(&snapshot) {
+        Ok(route) => route,
+        Err(failure) => return refuse_head(flow, client, failure).await,
+    };
+    let _in_flight = metrics.begin();
+    let planned = plan(flow, &snapshot, &head, client.input.data());
+    client.input.consume(head_bytes);
+    give_back(head);
+    let plan = match planned {
+        Ok(plan) => plan,
+        Err(failure) => return fail(client, None, &metrics, failure, began).await,
+    };
+    let mut exchange = Exchange::new(plan.head, plan.framing, plan.exchange, &snapshot.limits, &metrics);
+    let mut tries = Tries::default();
+    let result = loop {
+        let mut upstream = match target.reach(&flow.worker, &snapshot, &mut tries).await {
+            Ok(upstream) => upstream,
+            Err(failure) => break Err(failure),
+        };
+        match exchange.relay(flow, client, &mut upstream.connection).await {
+            Ok(ended) => break Ok((ended, upstream)),
+            Err(failure) if exchange.may_repeat(failure, upstream.is_reused) => {
+                metrics.retries.increment();
+                if let Err(failure) = upstream.give_up(&mut tries, failure) {
+                    break Err(failure);
+                }
+                exchange.rewind();
+            }
+            Err(failure) => break Err(failure),
+        }
+    };
+    match result {
+        Ok((ended, upstream)) => finish(client, exchange, ended, upstream, &metrics, began, &snapshot).await,
+        Err(failure) => fail(client, Some(exchange), &metrics, failure, began).await,
+    }
+}
+
+/// Decides everything about a request before a byte goes upstream. No I/O.
+fn plan(flow: &Flow, snapshot: &Snapshot, head: &RequestHead, bytes: &[u8]) -> Result<Plan, Failure> {
+    flow.authorize(snapshot)?;
+    if head.method == Method::Connect {
+        return Err(Failure::MethodRefused);
+    }
+    let (new_id, new_trace): ([u8; 16], [u8; 24]) =
+        flow.worker.with_random(|random| (random.bytes(), random.bytes()));
+    let new_id = request_id(&new_id);
+    let new_trace = TraceParent::generate(&new_trace, false).encode();
+    let has_id = head.request_id.is_some_and(|id| is_request_id(id.of(bytes)));
+    let has_trace = head.traceparent.is_some_and(|trace| TraceParent::parse(trace.of(bytes)).is_some());
+    let id = (&b"x-request-id"[..], &new_id[..]);
+    let trace = (&b"traceparent"[..], &new_trace[..]);
+    let (remove, append): (&[&[u8]], &[_]) = match (has_id, has_trace) {
+        (true, true) => (&[REASON_HEADER], &[]),
+        (false, true) => (&[REASON_HEADER, b"x-request-id"], &[id]),
+        (true, false) => (&[REASON_HEADER, b"traceparent"], &[trace]),
+        (false, false) => (&[REASON_HEADER, b"x-request-id", b"traceparent"], &[id, trace]),
+    };
+    // HTTP/1.0 knows requests without a host.
+    let host = head.authority.is_empty().then(|| flow.service_name(snapshot).as_str().as_bytes());
+    let edits = RequestEdits { host, upgrade: true, remove, append, ..RequestEdits::default() };
+    let mut out = Output::new();
+    let framing = encode_request(head, bytes, &edits, &mut out.0);
+    Ok(Plan { head: out, framing, exchange: head.exchange(true) })
+}
+
+impl Flow {
+    fn route(&self, snapshot: &Snapshot) -> Result<(Target, Arc<RouteMetrics>), Failure> {
+        match &self.side {
+            Side::Outbound { service, port } => {
+                let destination = snapshot.destination(service).ok_or(Failure::UnknownDestination)?.clone();
+                let metrics = destination.metrics.clone();
+                Ok((Target::Service { destination, port: *port }, metrics))
+            }
+            Side::Inbound { port, .. } => {
+                let application = self.worker.application(*port);
+                let metrics = application.metrics.clone();
+                Ok((Target::Application(application), metrics))
+            }
+        }
+    }
+
+    /// Asked for every request, so that a changed policy reaches connections that live long.
+    fn authorize(&self, snapshot: &Snapshot) -> Result<(), Failure> {
+        match &self.side {
+            Side::Outbound { .. } => Ok(()),
+            Side::Inbound { peer, .. } => {
+                snapshot.allowed_caller(peer).map(drop).ok_or(Failure::CallerRefused)
+            }
+        }
+    }
+
+    fn service_name<'a>(&'a self, snapshot: &'a Snapshot) -> &'a ServiceName {
+        match &self.side {
+            Side::Outbound { service, .. } => service,
+            Side::Inbound { .. } => &snapshot.config.service,
+        }
+    }
+
+    fn is_inbound(&self) -> bool {
+        matches!(self.side, Side::Inbound { .. })
+    }
+
+    fn is_closing(&self, phase: Phase) -> bool {
+        phase.stopping || (phase.inbound_draining && self.is_inbound())
+    }
+
+    /// How the answer's head is changed on its way to the client. The reason header is a sidecar's word: applications
+    /// have no say in it.
+    pub fn response_edits(&self) -> ResponseEdits<'static> {
+        let remove: &[&[u8]] = if self.is_inbound() { &[REASON_HEADER] } else { &[] };
+        ResponseEdits { close: self.is_closing(self.worker.current_phase()), remove, append: &[] }
+    }
+
+    /// Whether a reason header in an answer is the word of the sidecar that we called.
+    pub fn trusts_reason(&self) -> bool {
+        !self.is_inbound()
+    }
+}
+
+/// After the answer's last byte (or a tunnel's head).
+async fn finish(
+    client: &mut Connection,
+    mut exchange: Exchange,
+    ended: Ended,
+    upstream: Upstream,
+    metrics: &Arc<RouteMetrics>,
+    began: Instant,
+    snapshot: &Snapshot,
+) -> Next {
+    metrics.record(Outcome::Answered { status: ended.status }, began.elapsed());
+    if ended.is_tunnel {
+        let (mut upstream, _load) = upstream.into_tunnel();
+        let early = Early { client: client.take_input(), upstream: upstream.take_input() };
+        let idle = snapshot.limits.tcp_idle_timeout;
+        drop(exchange);
+        let (copied, _ended) = both_ways(&mut client.stream, &mut upstream.stream, early, idle).await;
+        metrics.sent_bytes.add(copied.to_upstream);
+        metrics.received_bytes.add(copied.to_client);
+        return Next::Close;
+    }
+    if ended.is_upstream_reusable {
+        upstream.put_back();
+    } else {
+        drop(upstream);
+    }
+    match ended.downstream {
+        Downstream::Continue => Next::Continue,
+        Downstream::Drain { bytes_max } => drain(client, &mut exchange, bytes_max, snapshot).await,
+        Downstream::Close => Next::Close,
+    }
+}
+
+/// Reads and discards what is left of a request's body.
+async fn drain(
+    client: &mut Connection,
+    exchange: &mut Exchange,
+    bytes_max: u64,
+    snapshot: &Snapshot,
+) -> Next {
+    let drained = async {
+        let mut left = bytes_max;
+        loop {
+            let before = client.input.len() as u64;
+            if exchange.discard(client)? {
+                return Ok(());
+            }
+            left = left.checked_sub(before).ok_or(())?;
+            if client.fill().await.map_err(drop)? == 0 {
+                return Err(());
+            }
+        }
+    };
+    match timeout(snapshot.limits.header_timeout, drained).await {
+        Ok(Ok(())) => Next::Continue,
+        Ok(Err(())) | Err(_) => Next::Close,
+    }
+}
+
+/// The request has no answer of its upstream: the proxy answers itself, where the client has not seen a head yet.
+async fn fail(
+    client: &mut Connection,
+    exchange: Option<Exchange>,
+    metrics: &Arc<RouteMetrics>,
+    failure: Failure,
+    began: Instant,
+) -> Next {
+    let head_sent = exchange.as_ref().is_some_and(Exchange::is_answer_begun);
+    let status = (!head_sent && failure.status() != 0).then(|| failure.status());
+    metrics.record(Outcome::Failed { failure: failure.label(), status }, began.elapsed());
+    if status.is_none() {
+        return Next::Cut;
+    }
+    let Some(exchange) = exchange else { return answer(client, None, failure, true).await };
+    let rejected = matches!(failure, Failure::Rejected(_) | Failure::BodyTimeout);
+    let close = rejected || exchange.downstream() != Downstream::Continue;
+    answer(client, Some(exchange.wire()), failure, close).await
+}
+
+/// A request whose head is not usable, or whose destination is gone.
+async fn refuse_head(flow: &Flow, client: &mut Connection, failure: Failure) -> Next {
+    let snapshot = flow.worker.snapshot();
+    if let Ok((_, metrics)) = flow.route(&snapshot) {
+        let outcome = Outcome::Failed { failure: failure.label(), status: Some(failure.status()) };
+        metrics.record(outcome, Duration::ZERO);
+    }
+    answer(client, None, failure, true).await
+}
+
+async fn answer(
+    client: &mut Connection,
+    exchange: Option<&h1::Exchange>,
+    failure: Failure,
+    close: bool,
+) -> Next {
+    let mut out = Output::new();
+    let append = [(REASON_HEADER, failure.reason().as_bytes())];
+    let edits = ResponseEdits { close, remove: &[], append: &append };
+    let text = format!("{}\n", failure.text());
+    let goes_on =
+        encode_local_response(failure.status(), exchange, &edits, "text/plain", text.as_bytes(), &mut out.0);
+    match timeout(LINGER, client.send(&out.0)).await {
+        Ok(Ok(())) if goes_on => Next::Continue,
+        Ok(Ok(())) => Next::Close,
+        Ok(Err(_)) | Err(_) => Next::Cut,
+    }
+}
+
+/// Closes so that the client can read all that was written: unread bytes would make the kernel send a reset.
+async fn linger(mut client: Connection) {
+    let mut discarded = 0;
+    let mut ended = pin!(async {
+        client.stream.shutdown().await.ok();
+        while discarded < LINGER_BYTES_MAX {
+            client.input.consume(client.input.len());
+            match client.fill().await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => discarded += count,
+            }
+        }
+    });
+    let _ = timeout(LINGER, ended.as_mut()).await;
+}
+
+thread_local! {
+    /// Lists of fields that have grown already.
+    static SPARE_HEAD: RefCell<Option<RequestHead>> = const { RefCell::new(None) };
+}
+
+fn spare_head() -> RequestHead {
+    SPARE_HEAD.take().unwrap_or_default()
+}
+
+fn give_back(head: RequestHead) {
+    SPARE_HEAD.set(Some(head));
+}

@@ -1,0 +1,121 @@
+//! From the service in the seal to others: the original destination decides.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use sinew_spec::application::Protocol;
+use sinew_spec::name::ServiceName;
+use sinew_transport::{Stream, original};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::connection::Connection;
+use crate::failure::Failure;
+use crate::http::{self, Flow, Side};
+use crate::snapshot::{Egress, Found, Snapshot};
+use crate::upstream::{Target, TcpUpstream};
+use crate::worker::{Admitted, OnRoute, Worker};
+use crate::{OriginalDestination, OutboundListener, detection, dns, tcp};
+
+/// After an accept that failed: descriptors have run out, most likely, and come back when connections end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Accepts until dropped.
+pub async fn accept(worker: Rc<Worker>, outbound: OutboundListener) {
+    loop {
+        let (stream, admitted) = next_client(&worker, &outbound.listener).await;
+        let meant = match outbound.destination {
+            OriginalDestination::Fixed(destination) => Ok(destination),
+            OriginalDestination::Redirected => original::destination(&stream),
+        };
+        match meant {
+            Ok(meant) => {
+                tokio::task::spawn_local(serve(worker.clone(), admitted, stream, meant));
+            }
+            // Somebody dialed the reserved port itself.
+            Err(_) => refuse(&worker, &stream.into(), outbound.listener.local_addr().ok()),
+        }
+    }
+}
+
+/// The next client that may be served; those above the limit are reset.
+pub async fn next_client(worker: &Rc<Worker>, listener: &TcpListener) -> (TcpStream, Admitted) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => match worker.admit() {
+                Some(admitted) => return (stream, admitted),
+                None => Stream::from(stream).abort(),
+            },
+            Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn serve(worker: Rc<Worker>, _admitted: Admitted, stream: TcpStream, meant: SocketAddr) {
+    let snapshot = worker.snapshot();
+    let client = Connection::new(stream.into(), snapshot.limits.wire.head_bytes_max);
+    match snapshot.find(meant) {
+        Found::Service(destination) => {
+            let protocol = destination.protocol(meant.port());
+            let service = destination.service.clone();
+            serve_service(worker, snapshot, client, service, meant.port(), protocol).await;
+        }
+        Found::Egress(egress) => serve_egress(&snapshot, client, &egress, meant.ip()).await,
+        Found::Resolver => dns::serve_stream(&worker, client).await,
+        Found::Nothing => refuse(&worker, &client.stream, Some(meant)),
+    }
+}
+
+/// A client of `service`: from our own application, or from a published port.
+pub async fn serve_service(
+    worker: Rc<Worker>,
+    snapshot: Rc<Snapshot>,
+    client: Connection,
+    service: ServiceName,
+    port: u16,
+    protocol: Option<Protocol>,
+) {
+    let Some(destination) = snapshot.destination(&service).cloned() else {
+        return client.stream.abort();
+    };
+    let target = Target::Service { destination, port };
+    let flow = Flow { worker, side: Side::Outbound { service, port } };
+    match protocol {
+        // What is not HTTP is refused there.
+        Some(Protocol::Http) => {
+            drop((snapshot, target));
+            http::serve(&flow, client).await;
+        }
+        Some(Protocol::Tcp) => {
+            let _on_route = OnRoute::new(target.metrics());
+            tcp::serve(&flow.worker, &snapshot, &target, client).await;
+        }
+        None => detection::serve(&flow, &snapshot, &target, client).await,
+    }
+}
+
+/// A declared destination outside the mesh, dialed from the host's network.
+async fn serve_egress(snapshot: &Snapshot, client: Connection, egress: &Egress, meant: IpAddr) {
+    let _on_route = OnRoute::new(&egress.metrics);
+    let deadline = Instant::now() + snapshot.limits.connect_timeout;
+    let dialed = match &egress.host {
+        Some(host) => timeout_at(deadline, TcpStream::connect((host.as_str(), egress.port))).await,
+        None => timeout_at(deadline, TcpStream::connect((meant, egress.port))).await,
+    };
+    match dialed {
+        Ok(Ok(stream)) => {
+            let upstream = TcpUpstream { stream: stream.into(), _load: None };
+            tcp::relay(snapshot, &egress.metrics, client, upstream, Vec::new()).await;
+        }
+        Ok(Err(_)) => tcp::refuse(&egress.metrics, &client, Failure::ConnectFailed),
+        Err(_) => tcp::refuse(&egress.metrics, &client, Failure::ConnectTimeout),
+    }
+}
+
+fn refuse(worker: &Worker, stream: &Stream, meant: Option<SocketAddr>) {
+    if let Some(meant) = meant {
+        worker.registry.refused(&format!("{meant}/tcp"));
+    }
+    stream.abort();
+}

@@ -1,0 +1,267 @@
+//! From a destination to a connection: choosing an endpoint, the hop's handshake, dialing the application.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use sinew_telemetry::RouteMetrics;
+use sinew_transport::tls::{Alpn, TCP_CONNECT_FAILED, TCP_CONNECTED};
+use sinew_transport::{Stream, hop};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use crate::balance;
+use crate::connection::Connection;
+use crate::failure::Failure;
+use crate::pool::Slot;
+use crate::snapshot::{Destination, Endpoint, Load, Snapshot};
+use crate::worker::{Application, Worker};
+
+/// Where a request or connection goes.
+#[derive(Clone)]
+pub enum Target {
+    /// To an instance of another service, over the hop.
+    Service { destination: Rc<Destination>, port: u16 },
+    /// Into the seal.
+    Application(Rc<Application>),
+}
+
+/// Endpoints tried for one request or connection, together; bounds the work of one client.
+pub const ATTEMPTS_MAX: usize = 3;
+
+/// What has been tried for one request.
+#[derive(Default)]
+pub struct Tries {
+    endpoints: [Option<Rc<Endpoint>>; ATTEMPTS_MAX],
+    count: usize,
+    last: Option<Failure>,
+}
+
+/// A connection for one exchange.
+pub struct Upstream {
+    pub connection: Connection,
+    /// It was idle in the pool: the peer may have been closing it at this moment.
+    pub is_reused: bool,
+    slot: Slot,
+    load: Option<Load>,
+}
+
+/// A connection of raw bytes.
+pub struct TcpUpstream {
+    pub stream: Stream,
+    /// Counts as load of the endpoint as long as it is kept.
+    pub _load: Option<Load>,
+}
+
+impl Target {
+    pub fn metrics(&self) -> &Arc<RouteMetrics> {
+        match self {
+            Self::Service { destination, .. } => &destination.metrics,
+            Self::Application(application) => &application.metrics,
+        }
+    }
+
+    /// A connection that speaks HTTP: an idle one, or a new one to an endpoint that accepts.
+    pub async fn reach(
+        &self,
+        worker: &Worker,
+        snapshot: &Snapshot,
+        tries: &mut Tries,
+    ) -> Result<Upstream, Failure> {
+        match self {
+            Self::Service { destination, port } => loop {
+                let load = tries.choose(worker, destination)?;
+                match reach_endpoint(worker, snapshot, destination, &load, *port).await {
+                    Ok((slot, connection, is_reused)) => {
+                        return Ok(Upstream { connection, is_reused, slot, load: Some(load) });
+                    }
+                    Err(failure) => tries.note(load.endpoint(), failure)?,
+                }
+            },
+            Self::Application(application) => {
+                let deadline = Instant::now() + snapshot.limits.connect_timeout;
+                let (slot, idle) = application.pool.checkout(deadline).await?;
+                let (connection, is_reused) = match idle {
+                    Some(connection) => (connection, true),
+                    None => {
+                        let stream = dial_application(worker, application, deadline).await?;
+                        (Connection::new(stream, snapshot.limits.wire.head_bytes_max), false)
+                    }
+                };
+                Ok(Upstream { connection, is_reused, slot, load: None })
+            }
+        }
+    }
+
+    /// A connection of raw bytes; the application has accepted it.
+    pub async fn open(&self, worker: &Worker, snapshot: &Snapshot) -> Result<TcpUpstream, Failure> {
+        match self {
+            Self::Service { destination, port } => {
+                let mut tries = Tries::default();
+                loop {
+                    let load = tries.choose(worker, destination)?;
+                    let deadline = Instant::now() + snapshot.limits.connect_timeout;
+                    let opened = async {
+                        let alpn = Alpn::Tcp;
+                        let mut stream =
+                            dial_hop(worker, snapshot, destination, load.endpoint(), *port, alpn, deadline)
+                                .await?;
+                        await_connected(&mut stream, deadline).await?;
+                        Ok(stream)
+                    };
+                    match opened.await {
+                        Ok(stream) => {
+                            load.endpoint().recovered();
+                            return Ok(TcpUpstream { stream, _load: Some(load) });
+                        }
+                        Err(failure) => tries.note(load.endpoint(), failure)?,
+                    }
+                }
+            }
+            Self::Application(application) => {
+                let deadline = Instant::now() + snapshot.limits.connect_timeout;
+                let stream = dial_application(worker, application, deadline).await?;
+                Ok(TcpUpstream { stream, _load: None })
+            }
+        }
+    }
+}
+
+impl Tries {
+    /// Chooses the endpoint of the next attempt; fails with the last attempt's failure when there were enough.
+    fn choose(&mut self, worker: &Worker, destination: &Destination) -> Result<Load, Failure> {
+        if let Some(failure) = self.last.filter(|_| self.count >= ATTEMPTS_MAX) {
+            return Err(failure);
+        }
+        let now = Instant::now();
+        let endpoints = &destination.endpoints;
+        let tried = |endpoint| self.endpoints.iter().flatten().any(|other| Rc::ptr_eq(other, endpoint));
+        let candidate = |i: usize| endpoints[i].candidate(now, tried(&endpoints[i]));
+        let chosen = worker.with_random(|random| balance::choose(endpoints.len(), candidate, random));
+        chosen.map(|i| Load::new(&endpoints[i])).ok_or(Failure::NoEndpoint)
+    }
+
+    /// An attempt has failed before anything reached an application. Gives the failure back when no other may follow.
+    pub fn note(&mut self, endpoint: &Rc<Endpoint>, failure: Failure) -> Result<(), Failure> {
+        if failure.is_before_the_application() {
+            endpoint.failed(Instant::now());
+        }
+        self.again(Some(endpoint), failure)
+    }
+
+    /// Another attempt is wanted after `failure`.
+    fn again(&mut self, endpoint: Option<&Rc<Endpoint>>, failure: Failure) -> Result<(), Failure> {
+        if failure == Failure::Overload || self.count + 1 >= ATTEMPTS_MAX {
+            return Err(failure);
+        }
+        self.endpoints[self.count] = endpoint.cloned();
+        self.count += 1;
+        self.last = Some(failure);
+        Ok(())
+    }
+}
+
+impl Upstream {
+    /// The exchange failed in a way that allows another attempt; this connection is closed.
+    pub fn give_up(self, tries: &mut Tries, failure: Failure) -> Result<(), Failure> {
+        match &self.load {
+            // A stale connection says nothing about its endpoint.
+            Some(load) if failure == Failure::UpstreamGone => tries.again(Some(load.endpoint()), failure),
+            Some(load) => tries.note(load.endpoint(), failure),
+            None => tries.again(None, failure),
+        }
+    }
+
+    /// The exchange is over and the connection may serve another.
+    pub fn put_back(self) {
+        self.slot.put(self.connection);
+    }
+
+    /// For a tunnel: it does not count as a pooled connection any more, but as load.
+    pub fn into_tunnel(self) -> (Connection, Option<Load>) {
+        (self.connection, self.load)
+    }
+}
+
+async fn reach_endpoint(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    destination: &Destination,
+    load: &Load,
+    port: u16,
+) -> Result<(Slot, Connection, bool), Failure> {
+    let endpoint = load.endpoint();
+    let deadline = Instant::now() + snapshot.limits.connect_timeout;
+    let (slot, idle) = endpoint.pool(port, snapshot.limits.hop_pool).checkout(deadline).await?;
+    if let Some(connection) = idle {
+        return Ok((slot, connection, true));
+    }
+    let stream = dial_hop(worker, snapshot, destination, endpoint, port, Alpn::Http, deadline).await?;
+    endpoint.recovered();
+    Ok((slot, Connection::new(stream, snapshot.limits.wire.head_bytes_max), false))
+}
+
+async fn dial_hop(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    destination: &Destination,
+    endpoint: &Endpoint,
+    port: u16,
+    alpn: Alpn,
+    deadline: Instant,
+) -> Result<Stream, Failure> {
+    let server_name = format!("{port}{}", destination.server_name_suffix);
+    let dialed = async {
+        let raw = hop::dial(&endpoint.hop).await.map_err(|_| Failure::ConnectFailed)?;
+        let expected = |peer: &_| snapshot.is_instance_of(peer, &destination.service);
+        let handshake = worker.tls().connect(raw, &server_name, alpn, expected).await;
+        handshake.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::PermissionDenied => Failure::Identity,
+            _ => Failure::ConnectFailed,
+        })
+    };
+    timeout_at(deadline, dialed).await.unwrap_or(Err(Failure::ConnectTimeout))
+}
+
+/// Waits for the other sidecar's word that the application has accepted.
+async fn await_connected(stream: &mut Stream, deadline: Instant) -> Result<(), Failure> {
+    match timeout_at(deadline, stream.read_u8()).await {
+        Ok(Ok(TCP_CONNECTED)) => Ok(()),
+        Ok(Ok(TCP_CONNECT_FAILED)) | Ok(Err(_)) => Err(Failure::ConnectFailed),
+        Ok(Ok(_)) => Err(Failure::CallerRefused),
+        Err(_) => Err(Failure::ConnectTimeout),
+    }
+}
+
+/// Applications listen on 127.0.0.1, on ::1, or on both; what answered last is asked first.
+async fn dial_application(
+    worker: &Worker,
+    application: &Application,
+    deadline: Instant,
+) -> Result<Stream, Failure> {
+    let inside = worker.inside().ok_or(Failure::ConnectFailed)?;
+    let first = application.ipv6.get();
+    for ipv6 in [first, !first] {
+        let dialed = async {
+            let address = if ipv6 {
+                SocketAddr::from((Ipv6Addr::LOCALHOST, application.port))
+            } else {
+                SocketAddr::from((Ipv4Addr::LOCALHOST, application.port))
+            };
+            inside.socket(ipv6).await?.connect(address).await
+        };
+        let result: Result<io::Result<TcpStream>, _> = timeout_at(deadline, dialed).await;
+        match result {
+            Ok(Ok(stream)) => {
+                application.ipv6.set(ipv6);
+                return Ok(stream.into());
+            }
+            // Refused, or the family is not there at all.
+            Ok(Err(_)) => {}
+            Err(_) => return Err(Failure::ConnectTimeout),
+        }
+    }
+    Err(Failure::ConnectFailed)
+}

@@ -1,0 +1,198 @@
+//! What everything on one worker shares.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sinew_telemetry::{Direction, Registry, RouteMetrics};
+use sinew_transport::tls::Tls;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::Inside;
+use crate::balance::Random;
+use crate::pool::Pool;
+use crate::snapshot::Snapshot;
+
+/// Idle upstream connections are looked at this often.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+pub struct Worker {
+    snapshot: RefCell<Rc<Snapshot>>,
+    tls: RefCell<Tls>,
+    pub registry: Arc<Registry>,
+    inside: Option<Box<dyn Inside>>,
+    applications: RefCell<HashMap<u16, Rc<Application>>>,
+    random: RefCell<Random>,
+    connections: Cell<usize>,
+    all_closed: Notify,
+    phase: watch::Sender<Phase>,
+}
+
+/// What makes connections close that wait for a next request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phase {
+    /// The instance is leaving: connections of other sidecars end.
+    pub inbound_draining: bool,
+    /// The process is leaving: all connections end.
+    pub stopping: bool,
+}
+
+/// A port of the application inside the seal.
+pub struct Application {
+    pub port: u16,
+    pub pool: Rc<Pool>,
+    /// The family that answered last; asked first next time.
+    pub ipv6: Cell<bool>,
+    pub metrics: Arc<RouteMetrics>,
+}
+
+impl Worker {
+    pub fn new(
+        snapshot: Rc<Snapshot>,
+        tls: Tls,
+        registry: Arc<Registry>,
+        inside: Option<Box<dyn Inside>>,
+    ) -> Rc<Self> {
+        let phase = Phase { inbound_draining: snapshot.is_draining(), stopping: false };
+        Rc::new(Self {
+            snapshot: RefCell::new(snapshot),
+            tls: RefCell::new(tls),
+            registry,
+            inside,
+            applications: RefCell::default(),
+            random: RefCell::new(Random::new(RandomState::new().hash_one(std::process::id()))),
+            connections: Cell::new(0),
+            all_closed: Notify::new(),
+            phase: watch::Sender::new(phase),
+        })
+    }
+
+    pub fn snapshot(&self) -> Rc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Requests that come from now on meet `next`.
+    pub fn set_snapshot(&self, next: Rc<Snapshot>) {
+        let previous = self.snapshot.replace(next.clone());
+        previous.retire_missing(&next);
+        self.change_phase(|phase| phase.inbound_draining = next.is_draining());
+    }
+
+    pub fn tls(&self) -> Tls {
+        self.tls.borrow().clone()
+    }
+
+    pub fn set_tls(&self, tls: Tls) {
+        *self.tls.borrow_mut() = tls;
+    }
+
+    pub fn inside(&self) -> Option<&dyn Inside> {
+        self.inside.as_deref()
+    }
+
+    pub fn application(&self, port: u16) -> Rc<Application> {
+        let bounds = self.snapshot.borrow().limits.application_pool;
+        let mut applications = self.applications.borrow_mut();
+        let make = || {
+            Rc::new(Application {
+                port,
+                pool: Pool::new(bounds),
+                ipv6: Cell::new(false),
+                metrics: self.registry.route(Direction::Inbound, &port.to_string()),
+            })
+        };
+        applications.entry(port).or_insert_with(make).clone()
+    }
+
+    pub fn with_random<T>(&self, use_it: impl FnOnce(&mut Random) -> T) -> T {
+        use_it(&mut self.random.borrow_mut())
+    }
+
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    pub fn current_phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    fn change_phase(&self, change: impl FnOnce(&mut Phase)) {
+        self.phase.send_if_modified(|phase| {
+            let before = *phase;
+            change(phase);
+            *phase != before
+        });
+    }
+
+    /// A client's connection has come. `None`: there are as many as may be.
+    pub fn admit(self: &Rc<Self>) -> Option<Admitted> {
+        if self.connections.get() >= self.snapshot.borrow().limits.downstream_connections_max {
+            self.registry.process.connections_shed.increment();
+            return None;
+        }
+        self.connections.set(self.connections.get() + 1);
+        self.registry.process.connections_open.increment();
+        Some(Admitted(self.clone()))
+    }
+
+    /// Tells idle connections to close, and waits until all are closed or `drain_max` is over.
+    pub async fn drain(&self, drain_max: Duration) {
+        self.change_phase(|phase| phase.stopping = true);
+        let all_closed = async {
+            while self.connections.get() > 0 {
+                self.all_closed.notified().await;
+            }
+        };
+        // What is still open then is cut: the bound was the caller's choice.
+        let _ = tokio::time::timeout(drain_max, all_closed).await;
+    }
+
+    /// Closes idle upstream connections that ended or got too old. Runs until dropped.
+    pub async fn sweep(&self) {
+        let mut interval = tokio::time::interval(SWEEP_EVERY);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            let now = Instant::now();
+            self.snapshot().endpoints().for_each(|endpoint| endpoint.sweep(now));
+            // One that is in use somewhere else than in its pool stays as well: whoever holds it counts on it.
+            self.applications
+                .borrow_mut()
+                .retain(|_, application| !application.pool.sweep(now) || Rc::strong_count(application) > 1);
+        }
+    }
+}
+
+/// A client's connection, counted until this is dropped.
+pub struct Admitted(Rc<Worker>);
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+        self.0.registry.process.connections_open.decrement();
+        if self.0.connections.get() == 0 {
+            self.0.all_closed.notify_waiters();
+        }
+    }
+}
+
+/// A client's connection on a route, counted until this is dropped.
+pub struct OnRoute(Arc<RouteMetrics>);
+
+impl OnRoute {
+    pub fn new(metrics: &Arc<RouteMetrics>) -> Self {
+        metrics.connections.increment();
+        metrics.connections_open.increment();
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for OnRoute {
+    fn drop(&mut self) {
+        self.0.connections_open.decrement();
+    }
+}
