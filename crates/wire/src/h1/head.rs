@@ -121,7 +121,9 @@ pub struct RequestHead {
     pub upgrade: Option<Span>,
     /// The client takes trailers (`TE: trailers`).
     pub trailers: bool,
+    /// Value of `x-request-id`; `None` also where there are several, which nobody can tell apart.
     pub request_id: Option<Span>,
+    /// Value of `traceparent`; `None` also where there are several, which makes them invalid.
     pub traceparent: Option<Span>,
 }
 

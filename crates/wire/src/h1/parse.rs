@@ -296,7 +296,7 @@ fn interpret_request(bytes: &[u8], head: &mut RequestHead, limits: &Limits) -> R
     let mut host = None;
     let mut expect = None;
     let mut wants_trailers = false;
-    (head.request_id, head.traceparent) = (None, None);
+    let (mut request_id, mut traceparent) = (Once::default(), Once::default());
     for field in &head.fields {
         match field.kind {
             FieldKind::EndToEnd | FieldKind::HopByHop | FieldKind::Trailer | FieldKind::Upgrade => {}
@@ -304,11 +304,12 @@ fn interpret_request(bytes: &[u8], head: &mut RequestHead, limits: &Limits) -> R
             FieldKind::Host => host = Some(field.value),
             FieldKind::Expect => expect = Some(field.value),
             FieldKind::Te => wants_trailers |= list(field.value.of(bytes)).any(is(b"trailers")),
-            FieldKind::RequestId => head.request_id = head.request_id.or(Some(field.value)),
-            FieldKind::TraceParent => head.traceparent = head.traceparent.or(Some(field.value)),
+            FieldKind::RequestId => request_id.note(field.value),
+            FieldKind::TraceParent => traceparent.note(field.value),
             _ => seen.note(field, bytes)?,
         }
     }
+    (head.request_id, head.traceparent) = (request_id.value(), traceparent.value());
     interpret_host(bytes, head, host)?;
     let options = connection_options(bytes, &mut head.fields)?;
     head.trailers = wants_trailers;
@@ -426,6 +427,23 @@ fn interpret_response(
     }
     head.keep_alive &= head.kind != ResponseKind::Tunnel && head.framing != Framing::UntilClose;
     Ok(())
+}
+
+/// A field that counts only if there is one of it.
+#[derive(Clone, Copy, Default)]
+struct Once {
+    count: u32,
+    value: Span,
+}
+
+impl Once {
+    fn note(&mut self, value: Span) {
+        *self = Self { count: self.count + 1, value };
+    }
+
+    fn value(self) -> Option<Span> {
+        (self.count == 1).then_some(self.value)
+    }
 }
 
 /// The fields that frame a message.

@@ -359,3 +359,12 @@ fn interim_responses_and_tunnels() {
         "HTTP/1.1 502 No|content-length: 1||[x]<reusable>"
     });
 }
+
+#[test]
+fn ids_count_only_when_there_is_one() {
+    let head = |fields: &str| request_head(&format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n"));
+    let one = head("X-Request-ID: 1\r\nTraceparent: 2\r\n");
+    assert!(one.request_id.is_some() && one.traceparent.is_some());
+    let two = head("x-request-id: 1\r\ntraceparent: 2\r\nx-request-id: 1\r\ntraceparent: 2\r\n");
+    assert!(two.request_id.is_none() && two.traceparent.is_none());
+}
