@@ -8,7 +8,6 @@ use std::process::Command;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub mod memory;
@@ -79,7 +78,7 @@ impl Watched {
             reap(id.pid);
             return Ok(None);
         }
-        Ok(Some(Self { id, pidfd: AsyncFd::register_with_interest(pidfd, Interest::READABLE)? }))
+        Ok(Some(Self { id, pidfd: sys::watch(pidfd)? }))
     }
 
     /// Returns when the process has ended; reaps it when it is a child of ours. Safe to cancel and to call again.

@@ -6,6 +6,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 use super::LIFELINE_DESCRIPTOR;
 
 /// Close-on-exec.
@@ -18,6 +21,13 @@ pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     let descriptor = i32::try_from(descriptor).map_err(io::Error::other)?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Tells the runtime to watch a pidfd.
+pub fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: `register_with_interest` is unsafe because a type's `AsRawFd` may lie about which descriptor it owns;
+    // `OwnedFd` cannot, and it lives as long as the registration. There is no safe constructor.
+    unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }.map_err(io::Error::from)
 }
 
 pub fn pidfd_send_signal(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
