@@ -17,3 +17,6 @@ pub mod user;
 
 pub mod folders;
 pub mod process;
+
+pub mod init;
+pub mod seal;

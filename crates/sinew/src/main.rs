@@ -29,6 +29,8 @@ use command::Context;
 use failure::Failure;
 
 fn main() -> ExitCode {
+    // Before anything that takes memory or starts a thread: an init is there once per instance.
+    sinew_node::init::run_if_asked();
     let arguments = match arguments::parse() {
         Ok(arguments) => arguments,
         Err(code) => return code,

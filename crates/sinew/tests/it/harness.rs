@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// `nobody`, who owns nothing and may delegate nothing.
-const ORDINARY: u32 = 65534;
+pub const ORDINARY: u32 = 65534;
 /// A command that takes longer is a failure of its own.
 const COMMAND_SECONDS_MAX: u64 = 90;
 
@@ -197,7 +197,7 @@ impl Drop for Sandbox {
 }
 
 /// The binary where every user can execute it: the build folder may lie in a home directory.
-fn binary() -> &'static Path {
+pub fn binary() -> &'static Path {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
     COPY.get_or_init(|| {
         let folder = PathBuf::from(format!("/tmp/snbin{}", std::process::id()));

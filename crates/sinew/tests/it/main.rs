@@ -5,4 +5,5 @@ mod lifetimes;
 mod load;
 mod memory;
 mod refused;
+mod seal;
 mod server_first;

@@ -1,0 +1,558 @@
+//! The root file system of a seal. It is put together from nothing: only what is named here is there, the host's own
+//! folders read-only, everything writable private and in memory (but for the volumes of the service).
+//!
+//! Sources are opened before anything is covered, and attached by descriptor: no path is walked twice, and what is
+//! covered on the way (the new root is built over `/tmp`) can still be a source.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use sinew_spec::proxy::RESOLVER_ADDRESS;
+use sinew_spec::seal::{SealFile, SealMount, SealSpec};
+
+use super::network::Failure;
+use super::sys::{self, NO_DEVICES, NO_EXECUTE, NO_SET_UID, READ_ONLY};
+
+/// What of the host's root every service sees, when it is there.
+const SYSTEM: &[&str] =
+    &["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "opt", "nix", "gnu"];
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+/// Folders that programs expect, empty.
+const EMPTY: &[&str] = &["home", "root", "mnt", "srv", "media"];
+/// Private folders of `/var`.
+const VAR: &[&str] = &["cache", "lib", "log", "mail", "opt", "spool", "local"];
+/// In `/etc`, besides what its mode hides from others.
+const ETC_MASKED: &[&str] = &[
+    "shadow",
+    "shadow-",
+    "gshadow",
+    "gshadow-",
+    "sudoers",
+    "sudoers.d",
+    "ssh",
+    "ssl/private",
+    "security/opasswd",
+    "docker",
+    "containers",
+    "rancher",
+    "kubernetes",
+    "wireguard",
+    "NetworkManager/system-connections",
+    "krb5.keytab",
+];
+const PROC_READ_ONLY: &[&str] =
+    &["sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "asound", "tty"];
+const PROC_MASKED: &[&str] = &[
+    "kcore",
+    "keys",
+    "key-users",
+    "timer_list",
+    "kmsg",
+    "kallsyms",
+    "sched_debug",
+    "latency_stats",
+    "config.gz",
+    "vmallocinfo",
+    "pagetypeinfo",
+    "slabinfo",
+];
+const SYS_MASKED: &[&str] =
+    &["firmware", "kernel/security", "kernel/debug", "kernel/tracing", "fs/bpf", "fs/pstore", "power"];
+/// Where the new root is put together. Anything may be there: it is covered only in this mount namespace.
+const WORKPLACE: &str = "/tmp";
+/// Entries of `/etc` that are looked at for their modes.
+const ETC_ENTRIES_MAX: usize = 20_000;
+const LINKS_MAX: usize = 40;
+
+/// Builds the root and moves into it. The answer is `/etc/hosts`, open for writing: inside it is read-only.
+pub fn build(spec: &SealSpec) -> Result<File, Failure> {
+    let sources = Sources::open(spec)?;
+    let root = Root::make()?;
+    let hosts = root.fill(spec, &sources)?;
+    root.clear_workshops()?;
+    std::env::set_current_dir(&root.path).map_err(|e| format!("enter the new root: {e}"))?;
+    sys::pivot_here().map_err(|e| format!("leave the host's root: {e}"))?;
+    std::env::set_current_dir("/").map_err(|e| format!("enter the new root: {e}"))?;
+    let own = open_path(Path::new("/")).map_err(|e| format!("open the new root: {e}"))?;
+    sys::restrict(own.as_fd(), READ_ONLY | NO_SET_UID | NO_DEVICES, false)
+        .map_err(|e| format!("make the new root read-only: {e}"))?;
+    Ok(hosts)
+}
+
+/// What is taken from the host, open.
+struct Sources {
+    system: Vec<(&'static str, Source)>,
+    devices: Vec<(&'static str, Source)>,
+    /// With the path as given and the path behind its links.
+    shown: Vec<(PathBuf, PathBuf, Source)>,
+    mounts: Vec<(SealMount, Source)>,
+    granted_devices: Vec<(SealMount, Source)>,
+    /// Paths behind links; those that do not exist need no cover.
+    masked: Vec<PathBuf>,
+}
+
+enum Source {
+    Folder(OwnedFd),
+    File(OwnedFd),
+    Link(PathBuf),
+}
+
+impl Sources {
+    fn open(spec: &SealSpec) -> Result<Self, Failure> {
+        let mut system = Vec::new();
+        for name in SYSTEM {
+            if let Some(source) = Source::open_unfollowed(&Path::new("/").join(name))? {
+                system.push((*name, source));
+            }
+        }
+        let mut devices = Vec::new();
+        for name in DEVICES {
+            devices.push((*name, Source::open(&Path::new("/dev").join(name))?));
+        }
+        let mut shown = Vec::new();
+        for path in &spec.shown {
+            let real = fs::canonicalize(path).map_err(|e| format!("show {}: {e}", path.display()))?;
+            if real == Path::new("/") {
+                return Err("show /: the whole host cannot be shown to a service; name the folders it needs"
+                    .to_owned());
+            }
+            let source = Source::open(&real)?;
+            shown.push((path.clone(), real, source));
+        }
+        // The outer folder first, or it would cover the inner one.
+        shown.sort_by(|a, b| a.1.cmp(&b.1));
+        let open_all = |mounts: &[SealMount]| -> Result<Vec<_>, Failure> {
+            mounts.iter().map(|m| Source::open(&m.source).map(|source| (m.clone(), source))).collect()
+        };
+        let masked = spec.masked.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+        let mounts = open_all(&spec.mounts)?;
+        Ok(Self { system, devices, shown, mounts, granted_devices: open_all(&spec.devices)?, masked })
+    }
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        let opened = open_path(path).map_err(|e| format!("open {}: {e}", path.display()))?;
+        let folder = File::from(opened.try_clone().map_err(|e| e.to_string())?)
+            .metadata()
+            .map_err(|e| format!("look at {}: {e}", path.display()))?
+            .is_dir();
+        Ok(if folder { Self::Folder(opened) } else { Self::File(opened) })
+    }
+
+    fn open_unfollowed(path: &Path) -> Result<Option<Self>, Failure> {
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.is_symlink() => {
+                let target = fs::read_link(path).map_err(|e| format!("read link {}: {e}", path.display()))?;
+                Ok(Some(Self::Link(target)))
+            }
+            Ok(_) => Self::open(path).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("look at {}: {error}", path.display())),
+        }
+    }
+}
+
+fn open_path(path: &Path) -> io::Result<OwnedFd> {
+    Ok(OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?.into())
+}
+
+/// The new root while it is put together.
+struct Root {
+    path: PathBuf,
+    /// A file system in memory for what is made here and only read inside: hosts, secrets, covers.
+    made: PathBuf,
+    /// One for everything that the service may write: one bound for all of it.
+    scratch: PathBuf,
+}
+
+impl Root {
+    fn make() -> Result<Self, Failure> {
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+            .map_err(|e| format!("keep mounts from the host: {e}"))?;
+        let path = PathBuf::from(WORKPLACE);
+        memory(&path, "mode=755,size=4m")?;
+        let root = Self { made: path.join(".made"), scratch: path.join(".scratch"), path };
+        for folder in [&root.made, &root.scratch] {
+            make_folder(folder, 0o755)?;
+            memory(folder, "mode=755")?;
+        }
+        Ok(root)
+    }
+
+    /// What was made and shown stays where it was attached; the folders it came from go.
+    fn clear_workshops(&self) -> Result<(), Failure> {
+        for folder in [&self.made, &self.scratch] {
+            umount2(folder, MntFlags::MNT_DETACH)
+                .map_err(io::Error::from)
+                .and_then(|()| fs::remove_dir(folder))
+                .map_err(|e| format!("clear {}: {e}", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    fn fill(&self, spec: &SealSpec, sources: &Sources) -> Result<File, Failure> {
+        let host = READ_ONLY | NO_SET_UID | NO_DEVICES;
+        for (name, source) in &sources.system {
+            self.show(&Path::new("/").join(name), source, host)?;
+        }
+        for name in EMPTY {
+            make_folder(&self.path.join(name), 0o755)?;
+        }
+        self.proc()?;
+        self.sys();
+        self.dev(spec, sources)?;
+        self.scratch_at("/tmp", 0o1777)?;
+        self.scratch_at("/run", 0o755)?;
+        make_folder(&self.scratch.join("run/lock"), 0o1777)?;
+        self.scratch_at("/var", 0o755)?;
+        for name in VAR {
+            make_folder(&self.scratch.join("var").join(name), 0o755)?;
+        }
+        make_folder(&self.scratch.join("var/tmp"), 0o1777)?;
+        for (name, target) in [("run", "/run"), ("lock", "/run/lock")] {
+            symlink(target, self.scratch.join("var").join(name))
+                .map_err(|e| format!("link /var/{name}: {e}"))?;
+        }
+        for (written, real, source) in &sources.shown {
+            self.show(real, source, host)?;
+            if written != real && self.resolve(written).is_none() {
+                let at = self.prepare_parent(written)?;
+                symlink(real, at).map_err(|e| format!("link {}: {e}", written.display()))?;
+            }
+        }
+        for (index, target) in spec.tmpfs.iter().enumerate() {
+            let made = self.scratch.join(format!("tmpfs{index}"));
+            make_folder(&made, 0o1777)?;
+            self.show(target, &Source::open(&made)?, NO_SET_UID | NO_DEVICES)?;
+        }
+        for (wanted, source) in &sources.mounts {
+            let attributes = NO_SET_UID | NO_DEVICES | if wanted.read_only { READ_ONLY } else { 0 };
+            self.show(&wanted.target, source, attributes)?;
+        }
+        self.mask(spec, sources)?;
+        for (index, file) in spec.files.iter().enumerate() {
+            self.file(index, file)?;
+        }
+        self.names(spec)
+    }
+
+    /// Attaches a source at a path of the new root; what is missing on the way is made.
+    fn show(&self, target: &Path, source: &Source, attributes: u64) -> Result<(), Failure> {
+        let failed = |e: io::Error| format!("show {} inside the seal: {e}", target.display());
+        let (opened, folder) = match source {
+            Source::Link(to) => {
+                let at = self.prepare_parent(target)?;
+                return symlink(to, at).map_err(failed);
+            }
+            Source::Folder(opened) => (opened, true),
+            Source::File(opened) => (opened, false),
+        };
+        let at = match self.resolve(target) {
+            Some(at) => at,
+            None => {
+                let at = self.prepare_parent(target)?;
+                if folder {
+                    make_folder(&at, 0o755)?
+                } else {
+                    make_file(&at)?
+                }
+                at
+            }
+        };
+        let copy = sys::copy_tree(opened.as_fd()).map_err(failed)?;
+        sys::restrict(copy.as_fd(), attributes, true).map_err(failed)?;
+        let at = open_path(&at).map_err(failed)?;
+        sys::attach(copy.as_fd(), at.as_fd()).map_err(failed)
+    }
+
+    /// Where a path of the new root really is, every link followed inside of it. `None`: it is not there.
+    fn resolve(&self, path: &Path) -> Option<PathBuf> {
+        let mut rest: Vec<PathBuf> = components(path);
+        let mut at = self.path.clone();
+        let mut links = 0;
+        while let Some(next) = rest.pop() {
+            if next == Path::new("..") {
+                if at != self.path {
+                    at.pop();
+                }
+                continue;
+            }
+            let candidate = at.join(&next);
+            let found = fs::symlink_metadata(&candidate).ok()?;
+            if !found.is_symlink() {
+                at = candidate;
+                continue;
+            }
+            links += 1;
+            if links > LINKS_MAX {
+                return None;
+            }
+            let target = fs::read_link(&candidate).ok()?;
+            if target.is_absolute() {
+                at = self.path.clone();
+            }
+            rest.extend(components(&target));
+        }
+        Some(at)
+    }
+
+    /// The place of `path` in the new root, its parent folders there.
+    fn prepare_parent(&self, path: &Path) -> Result<PathBuf, Failure> {
+        let name = path.file_name().ok_or_else(|| format!("{} is no place in a seal", path.display()))?;
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        if let Some(at) = self.resolve(parent) {
+            return Ok(at.join(name));
+        }
+        let at = self.prepare_parent(parent)?;
+        // A link whose target is not there: what it names is made.
+        if let Ok(target) = fs::read_link(&at) {
+            let target = parent.parent().unwrap_or(Path::new("/")).join(target);
+            let at = self.prepare_parent(&target)?;
+            make_folder(&at, 0o755)?;
+            return Ok(at.join(name));
+        }
+        make_folder(&at, 0o755)?;
+        Ok(at.join(name))
+    }
+
+    fn scratch_at(&self, target: &str, mode: u32) -> Result<(), Failure> {
+        let made = self.scratch.join(target.trim_start_matches('/').replace('/', "-"));
+        make_folder(&made, mode)?;
+        self.show(Path::new(target), &Source::open(&made)?, NO_SET_UID | NO_DEVICES)
+    }
+
+    /// A fresh one: it shows the processes of the seal. A root that is the host's root (its user is mapped to itself)
+    /// could write settings of the whole machine there, hence the read-only covers.
+    fn proc(&self) -> Result<(), Failure> {
+        let at = self.path.join("proc");
+        make_folder(&at, 0o555)?;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some("proc"), &at, Some("proc"), flags, None::<&str>).map_err(|e| {
+            format!("mount /proc: {e} (in a container whose /proc is partly covered a seal is impossible)")
+        })?;
+        for name in PROC_READ_ONLY {
+            let path = at.join(name);
+            if path.exists() {
+                self.cover(&path, &Source::open(&path)?, READ_ONLY | NO_SET_UID | NO_DEVICES | NO_EXECUTE)?;
+            }
+        }
+        for name in PROC_MASKED {
+            self.hide(&at.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Read-only, and where it cannot be mounted simply not there.
+    fn sys(&self) {
+        let at = self.path.join("sys");
+        if make_folder(&at, 0o555).is_err() {
+            return;
+        }
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
+        if mount(Some("sysfs"), &at, Some("sysfs"), flags, None::<&str>).is_ok() {
+            for name in SYS_MASKED {
+                let _ = self.hide(&at.join(name));
+            }
+        }
+    }
+
+    fn dev(&self, spec: &SealSpec, sources: &Sources) -> Result<(), Failure> {
+        let at = self.path.join("dev");
+        make_folder(&at, 0o755)?;
+        memory(&at, "mode=755,size=64k")?;
+        for (name, source) in &sources.devices {
+            self.show(&Path::new("/dev").join(name), source, NO_SET_UID | NO_EXECUTE)?;
+        }
+        make_folder(&at.join("pts"), 0o755)?;
+        let group = if spec.map_all_users { ",gid=5" } else { "" };
+        let options = format!("newinstance,ptmxmode=0666,mode=0620{group}");
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+        mount(Some("devpts"), &at.join("pts"), Some("devpts"), flags, Some(options.as_str()))
+            .map_err(|e| format!("mount /dev/pts: {e}"))?;
+        let links = [
+            ("ptmx", "pts/ptmx"),
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+        ];
+        for (name, target) in links {
+            symlink(target, at.join(name)).map_err(|e| format!("link /dev/{name}: {e}"))?;
+        }
+        self.scratch_at("/dev/shm", 0o1777)?;
+        for (device, source) in &sources.granted_devices {
+            if device.read_only {
+                return Err(format!(
+                    "device {}: a device cannot be given for reading alone; declare it `rw`, or take write permission \
+                     away from the service's user on the host",
+                    device.source.display()
+                ));
+            }
+            self.show(&device.target, source, NO_SET_UID | NO_EXECUTE)?;
+        }
+        let own = open_path(&at).map_err(|e| format!("open /dev: {e}"))?;
+        sys::restrict(own.as_fd(), READ_ONLY | NO_SET_UID | NO_EXECUTE, false)
+            .map_err(|e| format!("make /dev read-only: {e}"))
+    }
+
+    fn mask(&self, spec: &SealSpec, sources: &Sources) -> Result<(), Failure> {
+        let etc = self.path.join("etc");
+        let mut hidden: BTreeSet<PathBuf> = ETC_MASKED.iter().map(|name| etc.join(name)).collect();
+        // Inside, root is the host's root to the file system: what only root may read is hidden.
+        if spec.map_all_users {
+            unreadable(&etc, &mut { ETC_ENTRIES_MAX }, &mut hidden);
+        }
+        for path in hidden {
+            self.hide(&path)?;
+        }
+        for path in &sources.masked {
+            if let Some(at) = self.resolve(path) {
+                self.hide(&at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Covers an existing path of the new root by an empty, unreadable one of its kind.
+    fn hide(&self, at: &Path) -> Result<(), Failure> {
+        let Ok(found) = fs::symlink_metadata(at) else { return Ok(()) };
+        if found.is_symlink() {
+            return Ok(());
+        }
+        let cover = self.made.join(if found.is_dir() { "nothing.d" } else { "nothing" });
+        if !cover.exists() {
+            if found.is_dir() {
+                make_folder(&cover, 0)?
+            } else {
+                make_file(&cover)?
+            }
+            fs::set_permissions(&cover, fs::Permissions::from_mode(0o000))
+                .map_err(|e| format!("make a cover: {e}"))?;
+        }
+        self.cover(at, &Source::open(&cover)?, READ_ONLY | NO_SET_UID | NO_DEVICES | NO_EXECUTE)
+    }
+
+    fn cover(&self, at: &Path, source: &Source, attributes: u64) -> Result<(), Failure> {
+        let failed = |e: io::Error| format!("cover {}: {e}", at.display());
+        let (Source::Folder(opened) | Source::File(opened)) = source else { return Ok(()) };
+        let copy = sys::copy_tree(opened.as_fd()).map_err(failed)?;
+        sys::restrict(copy.as_fd(), attributes, true).map_err(failed)?;
+        let target = open_path(at).map_err(failed)?;
+        sys::attach(copy.as_fd(), target.as_fd()).map_err(failed)
+    }
+
+    fn file(&self, index: usize, file: &SealFile) -> Result<(), Failure> {
+        let failed = |e: io::Error| format!("file {}: {e}", file.target.display());
+        let made = self.made.join(format!("file{index}"));
+        fs::write(&made, &file.content).map_err(failed)?;
+        std::os::unix::fs::chown(&made, file.uid, file.gid).map_err(failed)?;
+        fs::set_permissions(&made, fs::Permissions::from_mode(file.mode & 0o777)).map_err(failed)?;
+        let attributes = READ_ONLY | NO_SET_UID | NO_DEVICES;
+        self.show(&file.target, &Source::open(&made)?, attributes)
+    }
+
+    /// `/etc/hosts`, `/etc/resolv.conf`, `/etc/hostname`.
+    fn names(&self, spec: &SealSpec) -> Result<File, Failure> {
+        let resolver = format!("nameserver {RESOLVER_ADDRESS}\noptions timeout:2 attempts:2\n");
+        let hostname = format!("{}\n", spec.hostname);
+        let mut hosts = None;
+        for (name, content) in [("hosts", &spec.hosts), ("resolv.conf", &resolver), ("hostname", &hostname)] {
+            let failed = |e: io::Error| format!("make /etc/{name}: {e}");
+            let made = self.made.join(name);
+            fs::write(&made, content).map_err(failed)?;
+            fs::set_permissions(&made, fs::Permissions::from_mode(0o644)).map_err(failed)?;
+            let target = Path::new("/etc").join(name);
+            // The host's own may be a link to a place that is not shown: then that place is made.
+            let target = match (self.resolve(&target), fs::read_link(self.path.join("etc").join(name))) {
+                (None, Ok(link)) => Path::new("/etc").join(link),
+                (None, Err(_)) if name == "hostname" => continue,
+                (None, Err(_)) => {
+                    return Err(format!(
+                        "the host has no /etc/{name} to put the seal's own on: create an empty one"
+                    ));
+                }
+                (Some(_), _) => target,
+            };
+            self.show(&target, &Source::open(&made)?, READ_ONLY | NO_SET_UID | NO_DEVICES | NO_EXECUTE)?;
+            if name == "hosts" {
+                hosts = Some(OpenOptions::new().write(true).open(&made).map_err(failed)?);
+            }
+        }
+        hosts.ok_or_else(|| "make /etc/hosts: not made".to_owned())
+    }
+}
+
+/// The parts of a path, the last one first.
+fn components(path: &Path) -> Vec<PathBuf> {
+    let parts = path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(PathBuf::from(name)),
+        Component::ParentDir => Some(PathBuf::from("..")),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    });
+    let mut parts: Vec<PathBuf> = parts.collect();
+    parts.reverse();
+    parts
+}
+
+/// What in `folder` others may not read, files and whole folders.
+fn unreadable(folder: &Path, left: &mut usize, found: &mut BTreeSet<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        if *left == 0 {
+            return;
+        }
+        *left -= 1;
+        let Ok(metadata) = entry.metadata() else { continue };
+        let others = metadata.permissions().mode() & 0o007;
+        if metadata.is_dir() && others & 0o5 != 0 {
+            unreadable(&entry.path(), left, found);
+        } else if metadata.is_dir() || !metadata.is_symlink() && others & 0o4 == 0 {
+            found.insert(entry.path());
+        }
+    }
+}
+
+fn memory(at: &Path, options: &str) -> Result<(), Failure> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("tmpfs"), at, Some("tmpfs"), flags, Some(options))
+        .map_err(|e| format!("mount a file system in memory: {e}"))
+}
+
+fn make_folder(at: &Path, mode: u32) -> Result<(), Failure> {
+    let made = match fs::create_dir(at) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => Err(error),
+        // The umask is not asked.
+        Ok(()) => fs::set_permissions(at, fs::Permissions::from_mode(mode)),
+    };
+    made.map_err(|e| place_missing(at, &e))
+}
+
+fn make_file(at: &Path) -> Result<(), Failure> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(at)
+        .map(drop)
+        .map_err(|e| place_missing(at, &e))
+}
+
+fn place_missing(at: &Path, error: &io::Error) -> Failure {
+    let inside = Path::new("/").join(at.strip_prefix(WORKPLACE).unwrap_or(at));
+    let hint = match error.raw_os_error() {
+        Some(libc::EROFS | libc::EACCES) => {
+            "; its folder is the host's and read-only inside: create it on the host"
+        }
+        _ => "",
+    };
+    format!("make {} inside the seal: {error}{hint}", inside.display())
+}

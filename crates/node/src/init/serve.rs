@@ -1,0 +1,410 @@
+//! The loop of an init: requests, the end of processes, the output of the service, the launcher's lifeline.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use libc::{POLLIN, pollfd};
+use sinew_spec::log::Stream;
+use sinew_spec::seal::{
+    Command, DESCRIPTORS_MAX, InitEvent, InitMessage, InitReply, InitRequest, MESSAGE_BYTES_MAX,
+    ServiceState, StandingSockets,
+};
+use sinew_transport::descriptors;
+
+use super::log::Log;
+use super::network;
+use super::service::{self, Origin};
+use super::sys::{self, Reaped};
+
+const CONNECTIONS_MAX: usize = 64;
+const READ_BYTES: usize = 16 * 1024;
+/// Reads of one pipe in one turn of the loop, so that a talkative service does not keep requests waiting.
+const READS_PER_TURN: usize = 8;
+/// How long the end of a service waits for killed leftovers (a process in an uninterruptible call may take long).
+const LEFTOVERS_MS_MAX: u64 = 5_000;
+
+/// In the order in which they are handed out.
+pub struct Standing {
+    pub sockets: [OwnedFd; 5],
+    pub udp_egress: Vec<OwnedFd>,
+}
+
+pub struct Seal {
+    standing: Standing,
+    signals: OwnedFd,
+    listener: OwnedFd,
+    lifeline: Option<OwnedFd>,
+    log: Log,
+    hosts: File,
+    origin: Origin,
+    state: ServiceState,
+    ending: Option<Ending>,
+    outputs: Vec<Output>,
+    connections: Vec<Connection>,
+    /// The seal ends after this turn.
+    ended: bool,
+}
+
+/// The service's first process is gone, what it left is being killed.
+struct Ending {
+    state: ServiceState,
+    since: Instant,
+}
+
+struct Output {
+    pipe: File,
+    stream: Stream,
+    /// A line without its end.
+    begun: Vec<u8>,
+}
+
+struct Connection {
+    socket: OwnedFd,
+    watches: bool,
+    /// Processes that were started for it and live.
+    execs: Vec<i32>,
+    gone: bool,
+}
+
+type Answer = (InitReply, Vec<OwnedFd>);
+
+impl Seal {
+    #[expect(clippy::too_many_arguments, reason = "what two sources hand over, named once")]
+    pub fn new(
+        standing: Standing,
+        listener: OwnedFd,
+        lifeline: Option<OwnedFd>,
+        log_folder: OwnedFd,
+        log_bytes_max: u64,
+        hosts: File,
+        map_all_users: bool,
+        out_of_memory: Option<File>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            standing,
+            signals: sys::signals(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT])?,
+            listener,
+            lifeline,
+            log: Log::open(log_folder, log_bytes_max),
+            hosts,
+            origin: Origin { map_all_users, out_of_memory },
+            state: ServiceState::Empty,
+            ending: None,
+            outputs: Vec::new(),
+            connections: Vec::new(),
+            ended: false,
+        })
+    }
+
+    /// Until the seal ends. The kernel kills what is left in it when its first process is gone.
+    pub fn serve(mut self) -> i32 {
+        while !self.ended {
+            if self.turn().is_err() {
+                break;
+            }
+        }
+        sys::kill_all_others();
+        self.reap_all();
+        self.read_outputs(usize::MAX);
+        0
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let mut polled = vec![wait_for(&self.signals), wait_for(&self.listener)];
+        polled.push(self.lifeline.as_ref().map_or(pollfd { fd: -1, events: 0, revents: 0 }, wait_for));
+        polled.extend(self.outputs.iter().map(|output| wait_for(&output.pipe)));
+        polled.extend(self.connections.iter().map(|connection| wait_for(&connection.socket)));
+        sys::poll(&mut polled, self.timeout_ms())?;
+
+        let ready = |index: usize| polled[index].revents != 0;
+        let outputs = self.outputs.len();
+        // Lifeline: any event is its end, as nothing is ever written into it.
+        self.ended |= ready(2);
+        if ready(0) {
+            self.ended |= sys::drain_signals(&self.signals);
+        }
+        if (3..3 + outputs).any(ready) {
+            self.read_outputs(READS_PER_TURN);
+        }
+        for index in 0..self.connections.len() {
+            if ready(3 + outputs + index) {
+                self.requests(index);
+            }
+        }
+        if ready(1) {
+            self.accept();
+        }
+        // After the requests: the end of what one of them started may be among what has ended.
+        self.reap();
+        self.forget_connections();
+        Ok(())
+    }
+
+    fn timeout_ms(&self) -> i32 {
+        let Some(ending) = &self.ending else { return -1 };
+        let left = Duration::from_millis(LEFTOVERS_MS_MAX).saturating_sub(ending.since.elapsed());
+        left.as_millis() as i32 + 1
+    }
+
+    /// Only processes of the launcher's user, outside of the seal, are served.
+    fn accept(&mut self) {
+        while let Ok(socket) = sys::accept(self.listener.as_fd()) {
+            let admitted =
+                matches!(sys::peer_pid_and_uid(socket.as_fd()), Ok((0, uid)) if uid == sys::effective_uid());
+            if admitted && self.connections.len() < CONNECTIONS_MAX {
+                self.connections.push(Connection { socket, watches: false, execs: Vec::new(), gone: false });
+            }
+        }
+    }
+
+    fn requests(&mut self, index: usize) {
+        // Of the size of the largest request; only what is used costs memory, and only until the end of this turn.
+        let mut buffer = vec![0; MESSAGE_BYTES_MAX];
+        loop {
+            let received = descriptors::receive(self.connections[index].socket.as_fd(), &mut buffer);
+            let (length, sent_along) = match received {
+                Ok((0, _)) => break self.connections[index].gone = true,
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => break self.connections[index].gone = true,
+            };
+            let (reply, handed_out) = match serde_json::from_slice(&buffer[..length]) {
+                Ok(request) => self.answer(index, request, sent_along),
+                Err(error) => (InitReply::Failed { reason: format!("not a request: {error}") }, Vec::new()),
+            };
+            self.send(index, &InitMessage::Reply(reply), &handed_out);
+            if self.connections[index].watches {
+                // The state that is present when somebody begins to watch, once.
+                self.connections[index].watches = false;
+                self.send(index, &InitMessage::Event(InitEvent::Service { state: self.state.clone() }), &[]);
+                self.connections[index].watches = true;
+            }
+        }
+    }
+
+    fn answer(&mut self, index: usize, request: InitRequest, sent_along: Vec<OwnedFd>) -> Answer {
+        let answered = match request {
+            InitRequest::Start { command } => {
+                self.start(&command).map(|pid| (InitReply::Started { pid }, Vec::new()))
+            }
+            InitRequest::Signal { signal } => self.signal(signal).map(done),
+            InitRequest::KillAll => {
+                sys::kill_all_others();
+                Ok(done(()))
+            }
+            InitRequest::Exec { command, tty } => self
+                .exec(index, &command, tty, sent_along)
+                .map(|pid| (InitReply::Started { pid }, Vec::new())),
+            InitRequest::StandingSockets => self.standing_sockets(),
+            InitRequest::DialSockets { count, ipv6 } => dial_sockets(count, ipv6),
+            InitRequest::Hosts { content } => self.write_hosts(&content).map(done),
+            InitRequest::Status => Ok((InitReply::Status { state: self.state.clone() }, Vec::new())),
+            InitRequest::Watch => {
+                self.connections[index].watches = true;
+                Ok(done(()))
+            }
+            InitRequest::Shutdown => {
+                self.ended = true;
+                Ok(done(()))
+            }
+        };
+        answered.unwrap_or_else(|reason| (InitReply::Failed { reason }, Vec::new()))
+    }
+
+    fn start(&mut self, command: &Command) -> Result<i32, String> {
+        if self.ending.is_some() {
+            return Err("the service is ending".to_owned());
+        }
+        if let ServiceState::Running { pid, .. } = self.state {
+            return Err(format!("the service runs already (pid {pid} inside)"));
+        }
+        let (stdout, stdout_in) = pipe()?;
+        let (stderr, stderr_in) = pipe()?;
+        let stdin = service::nothing().map_err(|e| format!("open /dev/null: {e}"))?;
+        let pid = self.origin.start(command, [stdin.as_fd(), stdout_in.as_fd(), stderr_in.as_fd()], false)?;
+        let output = |pipe, stream| Output { pipe, stream, begun: Vec::new() };
+        self.outputs.push(output(stdout, Stream::Output));
+        self.outputs.push(output(stderr, Stream::Error));
+        self.change(ServiceState::Running { pid, started_unix_ms: now_unix_ms() });
+        Ok(pid)
+    }
+
+    fn signal(&self, signal: i32) -> Result<(), String> {
+        let ServiceState::Running { pid, .. } = self.state else {
+            return Err("the service does not run".to_owned());
+        };
+        sys::signal_group(pid, signal).map_err(|e| format!("send signal {signal}: {e}"))
+    }
+
+    fn exec(
+        &mut self,
+        index: usize,
+        command: &Command,
+        tty: bool,
+        streams: Vec<OwnedFd>,
+    ) -> Result<i32, String> {
+        let streams: [OwnedFd; 3] = streams
+            .try_into()
+            .map_err(|streams: Vec<_>| format!("{} descriptors came along, not three", streams.len()))?;
+        let pid = self.origin.start(command, service::borrow(&streams), tty)?;
+        self.connections[index].execs.push(pid);
+        Ok(pid)
+    }
+
+    fn standing_sockets(&self) -> Result<Answer, String> {
+        let all = self.standing.sockets.iter().chain(&self.standing.udp_egress);
+        let copies: io::Result<Vec<_>> = all.map(OwnedFd::try_clone).collect();
+        let sockets = StandingSockets { udp_egress: self.standing.udp_egress.len() };
+        Ok((InitReply::Standing { sockets }, copies.map_err(|e| format!("copy descriptors: {e}"))?))
+    }
+
+    /// In place, so that who has the file open or mounted sees it.
+    fn write_hosts(&self, content: &str) -> Result<(), String> {
+        self.hosts
+            .write_all_at(content.as_bytes(), 0)
+            .and_then(|()| self.hosts.set_len(content.len() as u64))
+            .map_err(|e| format!("write /etc/hosts: {e}"))
+    }
+
+    fn change(&mut self, state: ServiceState) {
+        self.state = state;
+        let event = InitMessage::Event(InitEvent::Service { state: self.state.clone() });
+        for index in 0..self.connections.len() {
+            if self.connections[index].watches {
+                self.send(index, &event, &[]);
+            }
+        }
+    }
+
+    /// Who does not read what it asked for is no longer served.
+    fn send(&mut self, index: usize, message: &InitMessage, descriptors: &[OwnedFd]) {
+        let connection = &mut self.connections[index];
+        let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        let sent = serde_json::to_vec(message)
+            .map_err(io::Error::other)
+            .and_then(|bytes| descriptors::send(connection.socket.as_fd(), &bytes, &borrowed));
+        connection.gone |= sent.is_err();
+    }
+
+    fn reap(&mut self) {
+        loop {
+            match sys::reap() {
+                Reaped::Ended(pid, code, signal) => self.ended_process(pid, code, signal),
+                Reaped::None => {
+                    let late = self.ending.as_ref().is_some_and(|ending| {
+                        ending.since.elapsed() >= Duration::from_millis(LEFTOVERS_MS_MAX)
+                    });
+                    break if late {
+                        self.finish()
+                    };
+                }
+                Reaped::NoChildren => break self.finish(),
+            }
+        }
+    }
+
+    fn ended_process(&mut self, pid: i32, code: i32, signal: Option<i32>) {
+        if let ServiceState::Running { pid: service, started_unix_ms } = self.state
+            && pid == service
+            && self.ending.is_none()
+        {
+            let ended_unix_ms = now_unix_ms();
+            let state = ServiceState::Exited { code, signal, started_unix_ms, ended_unix_ms };
+            self.ending = Some(Ending { state, since: Instant::now() });
+            // What it left would hold its ports when it is started again.
+            sys::kill_all_others();
+            return;
+        }
+        for index in 0..self.connections.len() {
+            let execs = &mut self.connections[index].execs;
+            if let Some(at) = execs.iter().position(|exec| *exec == pid) {
+                execs.swap_remove(at);
+                self.send(index, &InitMessage::Event(InitEvent::ExecExited { code }), &[]);
+            }
+        }
+    }
+
+    /// Nothing of an ended service is left: its last words are read, its end is told.
+    fn finish(&mut self) {
+        let Some(ending) = self.ending.take() else { return };
+        self.read_outputs(usize::MAX);
+        let now = now_unix_ms();
+        for mut output in std::mem::take(&mut self.outputs) {
+            self.log.end(output.stream, &mut output.begun, now);
+        }
+        self.change(ending.state);
+    }
+
+    fn reap_all(&mut self) {
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_millis(LEFTOVERS_MS_MAX) {
+            match sys::reap() {
+                Reaped::NoChildren => return,
+                Reaped::Ended(..) => {}
+                Reaped::None => {
+                    sys::drain_signals(&self.signals);
+                    let _ = sys::poll(&mut [wait_for(&self.signals)], 100);
+                }
+            }
+        }
+    }
+
+    fn read_outputs(&mut self, reads_max: usize) {
+        let mut buffer = [0; READ_BYTES];
+        let log = &mut self.log;
+        self.outputs.retain_mut(|output| {
+            for _ in 0..reads_max {
+                match output.pipe.read(&mut buffer) {
+                    Ok(0) => {
+                        log.end(output.stream, &mut output.begun, now_unix_ms());
+                        return false;
+                    }
+                    Ok(length) => log.add(output.stream, &mut output.begun, &buffer[..length], now_unix_ms()),
+                    Err(_) => return true,
+                }
+            }
+            true
+        });
+    }
+
+    fn forget_connections(&mut self) {
+        self.connections.retain(|connection| {
+            if connection.gone {
+                for exec in &connection.execs {
+                    let _ = sys::signal_group(*exec, libc::SIGKILL);
+                }
+            }
+            !connection.gone
+        });
+    }
+}
+
+fn dial_sockets(count: usize, ipv6: bool) -> Result<Answer, String> {
+    let count = count.min(DESCRIPTORS_MAX);
+    let made: io::Result<Vec<_>> = (0..count).map(|_| network::dial_socket(ipv6)).collect();
+    Ok((InitReply::Dial { count }, made.map_err(|e| format!("make {count} sockets: {e}"))?))
+}
+
+fn done((): ()) -> Answer {
+    (InitReply::Done, Vec::new())
+}
+
+/// The reading end never waits; the writing one does, as the service expects.
+fn pipe() -> Result<(File, OwnedFd), String> {
+    let (read, write) = io::pipe().map_err(|e| format!("make a pipe: {e}"))?;
+    let read = OwnedFd::from(read);
+    nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))
+        .map_err(|e| format!("make a pipe: {e}"))?;
+    Ok((read.into(), write.into()))
+}
+
+fn wait_for(descriptor: &impl AsRawFd) -> pollfd {
+    pollfd { fd: descriptor.as_raw_fd(), events: POLLIN, revents: 0 }
+}
+
+fn now_unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
