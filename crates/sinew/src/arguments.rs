@@ -94,6 +94,8 @@ pub enum Command {
     Start(command::start::Arguments),
     Exec(command::exec::Arguments),
     PortForward(command::port_forward::Arguments),
+    Check(command::check::Arguments),
+    Config(command::config::Arguments),
     Version(command::version::Arguments),
     Completions(command::completions::Arguments),
 }

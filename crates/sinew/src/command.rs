@@ -5,16 +5,20 @@ use std::path::{Path, PathBuf};
 
 use sinew_client::admin::Client;
 use sinew_spec::admin::{AdminError, Changes};
+use sinew_spec::compose::Problems;
 use sinew_spec::name::{InstanceName, ServiceName};
 
 use crate::arguments::{Common, Files};
-use crate::failure::Failure;
-use crate::project::Wanted;
+use crate::failure::{Failure, problem_in_words};
+use crate::load::{self, Loaded};
+use crate::project::{self, Wanted};
 use crate::select::select_all;
 use crate::target::{self, Target};
-use crate::terminal::Terminal;
+use crate::terminal::{Paint, Terminal};
 
+pub mod check;
 pub mod completions;
+pub mod config;
 pub mod down;
 pub mod exec;
 pub mod logs;
@@ -45,6 +49,21 @@ impl Context {
         let from_environment = std::env::var("COMPOSE_PROJECT_NAME").ok().filter(|name| !name.is_empty());
         let name = self.common.project.clone().or(from_environment);
         target::find(name.as_deref(), &self.wanted(None, &Files::default()), &current_folder()?)
+    }
+
+    /// Reads and checks what is meant.
+    pub fn load(&self, place: Option<&Path>, files: &Files) -> Result<Loaded, Failure> {
+        let project = project::find(&self.wanted(place, files), &current_folder()?)?;
+        load::load(&project, &self.common)
+    }
+
+    /// What is odd but no error.
+    pub fn warn(&self, warnings: &Problems) {
+        if !self.terminal.is_json() {
+            for warning in warnings {
+                eprint!("{}", problem_in_words(warning, Paint::Warn, "warning", &self.terminal));
+            }
+        }
     }
 
     /// `files`: those behind the subcommand.

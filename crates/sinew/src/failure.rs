@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use sinew_spec::admin::AdminError;
+use sinew_spec::compose::{Problem, Problems};
 
 use crate::terminal::{Paint, Terminal};
 
@@ -14,6 +15,8 @@ pub enum Exit {
     Failed,
     /// File, arguments or an impossible request: 2. Nothing was done.
     BadInput,
+    /// It failed and everything has been said.
+    Silent,
     /// The reader of our output went away: nothing is said, 0 as everybody else does.
     BrokenPipe,
 }
@@ -28,6 +31,9 @@ pub struct Failure {
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Everything that is wrong with the files, when that is the reason.
+    #[serde(skip_serializing_if = "Problems::is_empty")]
+    pub problems: Problems,
     /// The last lines that the failing service wrote.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<String>,
@@ -40,6 +46,11 @@ impl Failure {
 
     pub fn bad_input(code: &str, message: impl Into<String>) -> Self {
         Self::new(Exit::BadInput, code, message)
+    }
+
+    /// It failed; the result that was printed tells all.
+    pub fn silent() -> Self {
+        Self::new(Exit::Silent, "failed", "")
     }
 
     /// Writing to standard output failed.
@@ -57,6 +68,12 @@ impl Failure {
     }
 
     #[must_use]
+    pub fn problems(mut self, problems: Problems) -> Self {
+        self.problems = problems;
+        self
+    }
+
+    #[must_use]
     pub fn log(mut self, log: Vec<String>) -> Self {
         self.log = log;
         self
@@ -64,7 +81,7 @@ impl Failure {
 
     /// Says it: text to standard error, JSON to standard output (one document, success or not).
     pub fn report(&self, terminal: &Terminal) -> ExitCode {
-        if self.exit != Exit::BrokenPipe {
+        if !matches!(self.exit, Exit::Silent | Exit::BrokenPipe) {
             if terminal.is_json() {
                 // When even this cannot be written there is nobody left to tell.
                 let _ = terminal.print_json(&serde_json::json!({ "error": self }));
@@ -73,7 +90,7 @@ impl Failure {
             }
         }
         ExitCode::from(match self.exit {
-            Exit::Failed => 1,
+            Exit::Failed | Exit::Silent => 1,
             Exit::BadInput => 2,
             Exit::BrokenPipe => 0,
         })
@@ -82,6 +99,10 @@ impl Failure {
     fn render(&self, terminal: &Terminal) -> String {
         let label = |paint, text| terminal.paint_error(paint, text);
         let mut out = String::new();
+        for problem in &self.problems {
+            out.push_str(&problem_in_words(problem, Paint::Bad, "error", terminal));
+            out.push('\n');
+        }
         out.push_str(&format!("{} {}\n", label(Paint::Bad, "error:"), self.message));
         for line in &self.log {
             out.push_str(&format!("  {} {line}\n", label(Paint::Dim, "|")));
@@ -93,8 +114,23 @@ impl Failure {
     }
 
     fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
-        Self { exit, code: code.to_owned(), message: message.into(), hint: None, log: Vec::new() }
+        Self {
+            exit,
+            code: code.to_owned(),
+            message: message.into(),
+            hint: None,
+            problems: Problems::default(),
+            log: Vec::new(),
+        }
     }
+}
+
+/// What a problem says of itself, its first line painted.
+pub fn problem_in_words(problem: &Problem, paint: Paint, label: &str, terminal: &Terminal) -> String {
+    let text = problem.to_string();
+    let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+    let first = terminal.paint_error(Paint::Bold, first);
+    format!("{} {first}\n{rest}", terminal.paint_error(paint, &format!("{label}:")))
 }
 
 impl From<AdminError> for Failure {

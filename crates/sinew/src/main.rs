@@ -12,8 +12,13 @@ mod operation;
 #[allow(dead_code, reason = "handed to the launcher by `up`")]
 mod registry;
 
+#[expect(dead_code, reason = "used by `up`")]
+mod build;
 mod failure;
+mod load;
 mod log;
+#[expect(dead_code, reason = "used by `up`")]
+mod progress;
 mod project;
 mod select;
 mod suggest;
@@ -23,6 +28,7 @@ mod terminal;
 mod time;
 mod units;
 mod view;
+mod yaml;
 
 use arguments::Command;
 use command::Context;
@@ -55,6 +61,8 @@ fn run(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Start(arguments) => asking(command::start::run(arguments, context)),
         Command::Exec(arguments) => runtime()?.block_on(command::exec::run(arguments, context)),
         Command::PortForward(arguments) => asking(command::port_forward::run(arguments, context)),
+        Command::Check(arguments) => command::check::run(arguments, context).map(success),
+        Command::Config(arguments) => command::config::run(arguments, context).map(success),
         Command::Version(arguments) => command::version::run(arguments, context).map(success),
         Command::Completions(arguments) => command::completions::run(arguments, context).map(success),
     }

@@ -71,7 +71,8 @@ fn inline(value: &Value) -> String {
 /// Plain where no parser can take it for anything but this text; else quoted like JSON, which YAML 1.2 contains.
 fn text(string: &str) -> String {
     let begins_as_word = string.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '_'));
-    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '.' | '=' | '+' | '@');
+    let harmless =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '.' | '=' | '+' | '@');
     let words = ["null", "true", "false", "yes", "no", "on", "off", "y", "n", "nan", "inf"];
     let taken = words.contains(&string.to_ascii_lowercase().as_str());
     if begins_as_word && !taken && string.chars().all(harmless) {
@@ -117,8 +118,22 @@ services:
 
     #[test]
     fn texts_stay_texts() {
-        for quoted in ["", "no", "TRUE", "12", "1e3", "0x1f", "~", "a: b", "# x", "- x", "line\nbreak", "a #b", "*x", "2024-01-01"]
-        {
+        for quoted in [
+            "",
+            "no",
+            "TRUE",
+            "12",
+            "1e3",
+            "0x1f",
+            "~",
+            "a: b",
+            "# x",
+            "- x",
+            "line\nbreak",
+            "a #b",
+            "*x",
+            "2024-01-01",
+        ] {
             assert!(text(quoted).starts_with('"'), "{quoted}");
         }
         for plain in ["orders", "/usr/bin/env", "KEY=value", "a-b.c"] {

@@ -1,0 +1,375 @@
+//! What happens until an application is up: what each service waits for, as a picture that moves on a terminal, else as
+//! lines.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use sinew_client::admin::{Client, Events};
+use sinew_node::folders::Folders;
+use sinew_spec::admin::Event;
+use sinew_spec::name::{InstanceName, ServiceName};
+use sinew_spec::status::{ApplicationStatus, Health, InstanceState, ServiceStatus};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::failure::Failure;
+use crate::log;
+use crate::operation::Handle;
+use crate::terminal::{Paint, Terminal, harmless};
+use crate::units::{count, span};
+use crate::view::{is_good, is_settled};
+
+mod picture;
+
+/// Lines of the log that explain a failure.
+const LOG_LINES: usize = 10;
+/// A service that has ended this often while everybody waits will not come up by itself.
+const RESTARTS_MAX: u32 = 5;
+/// Should an event have been missed, the state is asked for.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+const DRAW_EVERY: Duration = Duration::from_millis(100);
+
+/// Where the news come from.
+pub enum Feed {
+    /// The engine runs in this process.
+    Here { engine: Handle, events: broadcast::Receiver<Event> },
+    /// It runs in another one.
+    There { client: Client, events: Box<Events> },
+}
+
+impl Feed {
+    pub fn here(engine: Handle) -> Self {
+        let events = engine.events();
+        Self::Here { engine, events }
+    }
+
+    pub async fn there(client: Client) -> Result<Self, Failure> {
+        let events = Box::new(client.events().await?);
+        Ok(Self::There { client, events })
+    }
+
+    pub async fn status(&self) -> Result<ApplicationStatus, Failure> {
+        Ok(match self {
+            Self::Here { engine, .. } => engine.status(false).await?,
+            Self::There { client, .. } => client.status(false).await?,
+        })
+    }
+
+    /// `None`: the engine ended. Safe to cancel.
+    pub async fn next(&mut self) -> Result<Option<Event>, Failure> {
+        match self {
+            Self::Here { events, .. } => match events.recv().await {
+                Ok(event) => Ok(Some(event)),
+                Err(RecvError::Lagged(missed)) => Ok(Some(Event::Lagged { missed })),
+                Err(RecvError::Closed) => Ok(None),
+            },
+            Self::There { events, .. } => Ok(events.next().await?),
+        }
+    }
+}
+
+/// How long to wait and what counts as a failure.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// `None`: as long as there is hope.
+    pub timeout: Option<Duration>,
+    /// False: a service that fails is told and the rest waited for (the foreground).
+    pub fail_early: bool,
+}
+
+/// Returns when every service is as wanted.
+pub async fn wait(
+    feed: &mut Feed,
+    folders: &Folders,
+    terminal: &Terminal,
+    patience: Patience,
+) -> Result<(), Failure> {
+    let started = Instant::now();
+    let mut model = Model::new(feed.status().await?);
+    let mut screen = Screen::new(terminal);
+    screen.lines(&model.first_lines())?;
+    let mut asks = tokio::time::interval(ASK_EVERY);
+    let mut draws = tokio::time::interval(DRAW_EVERY);
+    let deadline = async {
+        match patience.timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(deadline);
+    loop {
+        if model.is_ready() {
+            screen.finish();
+            return screen.lines(&[model.summary(started.elapsed())]);
+        }
+        if patience.fail_early
+            && let Some(failed) = model.failed()
+        {
+            screen.finish();
+            return Err(explain(&failed, folders));
+        }
+        tokio::select! {
+            event = feed.next() => match event? {
+                Some(Event::Down { .. }) | None => {
+                    screen.finish();
+                    return Err(Failure::failed("down", "the application went down before it was up"));
+                }
+                Some(event) => screen.lines(&model.apply(event))?,
+            },
+            _ = asks.tick() => screen.lines(&model.resync(feed.status().await?))?,
+            _ = draws.tick() => screen.draw(&model),
+            () = &mut deadline => {
+                screen.finish();
+                return Err(late(&model, patience.timeout.unwrap_or_default(), folders));
+            }
+        }
+    }
+}
+
+/// Why it will not come up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Failed {
+    service: ServiceName,
+    instance: Option<InstanceName>,
+    reason: String,
+}
+
+fn explain(failed: &Failed, folders: &Folders) -> Failure {
+    let name = failed.instance.as_ref().map_or(failed.service.as_str(), InstanceName::as_str);
+    let lines = failed.instance.as_ref().map(|instance| {
+        log::last_lines(&folders.instance(instance), instance, LOG_LINES)
+            .into_iter()
+            .map(|entry| harmless(&entry.text, false))
+            .collect()
+    });
+    Failure::failed("not_healthy", format!("`{name}` does not come up: {}", failed.reason))
+        .log(lines.unwrap_or_default())
+        .hint(format!(
+            "`sinew logs {}` shows more, `sinew status` the rest; `sinew down` ends it",
+            failed.service
+        ))
+}
+
+fn late(model: &Model, timeout: Duration, folders: &Folders) -> Failure {
+    let missing: Vec<String> =
+        model.services().filter(|service| !is_settled(service)).map(describe).collect();
+    let first = model.services().find(|service| !is_settled(service) && service.waits_for.is_empty());
+    let instance = first.and_then(|service| service.instances.iter().find(|instance| !is_good(instance)));
+    let lines = instance
+        .map(|instance| log::last_lines(&folders.instance(&instance.name), &instance.name, LOG_LINES));
+    let message = format!("not up after {}: {}", span(timeout), missing.join("; "));
+    Failure::failed("timeout", message)
+        .log(lines.into_iter().flatten().map(|entry| harmless(&entry.text, false)).collect())
+        .hint("it goes on trying in the background: `sinew status`; a longer --wait-timeout may be all that is needed")
+}
+
+/// `orders: 1 of 2 healthy`, `billing: waits for orders`.
+fn describe(service: &ServiceStatus) -> String {
+    format!("{}: {}", service.name, phase(service))
+}
+
+/// What a service is at, in words.
+fn phase(service: &ServiceStatus) -> String {
+    let first = |is: fn(InstanceState) -> bool| service.instances.iter().find(|instance| is(instance.state));
+    let good = service.instances.iter().filter(|instance| is_good(instance)).count();
+    let with = |words: String, message: &Option<String>| match message {
+        Some(message) => format!("{words}: {}", harmless(message, false)),
+        None => words,
+    };
+    if is_settled(service) {
+        let completed = service.instances.iter().any(|instance| instance.state == InstanceState::Exited);
+        let checked = service.instances.iter().any(|instance| instance.health == Health::Healthy);
+        let word = if completed {
+            "completed"
+        } else if checked {
+            "healthy"
+        } else {
+            "running"
+        };
+        return match service.instances.len() {
+            0 => "nothing wanted".to_owned(),
+            1 => word.to_owned(),
+            more => format!("{more} {word}"),
+        };
+    }
+    if let Some(crashing) = first(|state| state == InstanceState::Backoff) {
+        let code = crashing.exit_code.map(|code| format!(" with exit code {code}")).unwrap_or_default();
+        return with(format!("ended{code}, is tried again"), &crashing.message);
+    }
+    if let Some(exited) = service.instances.iter().find(|i| i.state == InstanceState::Exited && !is_good(i)) {
+        let code = exited.exit_code.map(|code| format!(" with exit code {code}")).unwrap_or_default();
+        return with(format!("ended{code}"), &exited.message);
+    }
+    if !service.waits_for.is_empty() {
+        return format!("waits for {}", service.waits_for.join(", "));
+    }
+    if let Some(unhealthy) = service.instances.iter().find(|i| i.health == Health::Unhealthy) {
+        return with("unhealthy".to_owned(), &unhealthy.message);
+    }
+    let words = match (service.wanted, good) {
+        (1, _) => "starting".to_owned(),
+        (wanted, good) => format!("starting, {good} of {wanted} up"),
+    };
+    let message =
+        service.instances.iter().find(|instance| !is_good(instance)).and_then(|i| i.message.clone());
+    with(words, &message)
+}
+
+/// The state as far as it is known, kept up to date by events.
+struct Model {
+    services: BTreeMap<ServiceName, ServiceStatus>,
+    failed: Option<Failed>,
+    ready: bool,
+}
+
+impl Model {
+    fn new(status: ApplicationStatus) -> Self {
+        let services = status.services.into_iter().map(|service| (service.name.clone(), service)).collect();
+        Self { services, failed: None, ready: false }
+    }
+
+    fn services(&self) -> impl Iterator<Item = &ServiceStatus> {
+        self.services.values()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.ready || self.services().all(is_settled)
+    }
+
+    /// The first thing that makes waiting pointless.
+    fn failed(&self) -> Option<Failed> {
+        if let Some(failed) = &self.failed {
+            return Some(failed.clone());
+        }
+        self.services().find_map(|service| {
+            let hopeless = service.instances.iter().find(|instance| match instance.state {
+                InstanceState::Exited => !is_good(instance),
+                InstanceState::Backoff => instance.restarts >= RESTARTS_MAX,
+                InstanceState::Running => instance.health == Health::Unhealthy,
+                _ => false,
+            })?;
+            let reason = hopeless.message.clone().unwrap_or_else(|| phase(service));
+            Some(Failed { service: service.name.clone(), instance: Some(hopeless.name.clone()), reason })
+        })
+    }
+
+    /// Lines about what changed, for a plain output.
+    fn apply(&mut self, event: Event) -> Vec<String> {
+        match event {
+            Event::Status { status, .. } => return self.resync(status),
+            Event::Instance { service, instance, state, health, message, .. } => {
+                let Some(known) = self.services.get_mut(&service) else { return Vec::new() };
+                let before = phase(known);
+                if let Some(known) = known.instances.iter_mut().find(|known| known.name == instance) {
+                    (known.state, known.health, known.message) = (state, health, message);
+                }
+                return changed(before, known);
+            }
+            Event::Waits { service, waits_for, .. } => {
+                let Some(known) = self.services.get_mut(&service) else { return Vec::new() };
+                let before = phase(known);
+                known.waits_for = waits_for;
+                return changed(before, known);
+            }
+            Event::Ready { .. } => self.ready = true,
+            Event::Failed { service, instance, reason, .. } => {
+                let line = format!("{service}: failed: {reason}");
+                self.failed = Some(Failed { service, instance, reason });
+                return vec![line];
+            }
+            Event::Lagged { .. } | Event::Down { .. } => {}
+        }
+        Vec::new()
+    }
+
+    fn resync(&mut self, status: ApplicationStatus) -> Vec<String> {
+        let now = Self::new(status).services;
+        let mut lines = Vec::new();
+        for service in now.values() {
+            let before = self.services.get(&service.name).map(phase).unwrap_or_default();
+            lines.extend(changed(before, service));
+        }
+        self.services = now;
+        lines
+    }
+
+    fn first_lines(&self) -> Vec<String> {
+        self.services().map(describe).collect()
+    }
+
+    fn summary(&self, elapsed: Duration) -> String {
+        let instances: usize = self.services().map(|service| service.instances.len()).sum();
+        let services = count(self.services.len(), "service");
+        format!("{services} ({}) up in {}", count(instances, "instance"), span(elapsed))
+    }
+}
+
+fn changed(before: String, service: &ServiceStatus) -> Vec<String> {
+    let now = phase(service);
+    if now == before { Vec::new() } else { vec![format!("{}: {now}", service.name)] }
+}
+
+/// Where it is shown.
+struct Screen<'a> {
+    terminal: &'a Terminal,
+    /// The moving picture.
+    bar: Option<ProgressBar>,
+    frame: usize,
+}
+
+impl<'a> Screen<'a> {
+    fn new(terminal: &'a Terminal) -> Self {
+        let bar = (terminal.is_terminal && !terminal.is_json()).then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self { terminal, bar, frame: 0 }
+    }
+
+    /// Without a moving picture everything is told by lines.
+    fn lines(&self, lines: &[String]) -> Result<(), Failure> {
+        if self.terminal.is_json() || self.bar.as_ref().is_some_and(|bar| !bar.is_finished()) {
+            return Ok(());
+        }
+        self.terminal.print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>())
+    }
+
+    fn draw(&mut self, model: &Model) {
+        self.frame += 1;
+        if let Some(bar) = &self.bar {
+            bar.set_message(picture::draw(model.services(), self.terminal, self.frame));
+            bar.tick();
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A mark for a service that is up, on its way, or in trouble.
+fn mark(service: &ServiceStatus, spinner: &'static str) -> (&'static str, Paint) {
+    let trouble = service.instances.iter().any(|instance| {
+        instance.state == InstanceState::Backoff
+            || (instance.state == InstanceState::Exited && !is_good(instance))
+            || instance.health == Health::Unhealthy
+    });
+    if is_settled(service) {
+        ("+", Paint::Good)
+    } else if trouble {
+        ("x", Paint::Bad)
+    } else if service.waits_for.is_empty() {
+        (spinner, Paint::Warn)
+    } else {
+        ("·", Paint::Dim)
+    }
+}
+
+#[cfg(test)]
+mod tests;
