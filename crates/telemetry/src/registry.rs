@@ -137,6 +137,13 @@ impl RouteMetrics {
 
     /// A request is over; `latency` from its head to the last byte of its answer.
     pub fn record(&self, outcome: Outcome, latency: Duration) {
+        self.count(outcome);
+        self.latency.record(latency);
+    }
+
+    /// Like [`Self::record`], for what has no latency worth a place among those of requests: a request that was refused
+    /// before it was one, a connection that could not be opened.
+    pub fn count(&self, outcome: Outcome) {
         let (status, is_error) = match outcome {
             Outcome::Answered { status } => (Some(status), status >= 500),
             Outcome::Failed { failure, status } => {
@@ -152,7 +159,6 @@ impl RouteMetrics {
         if is_error {
             self.errors.increment();
         }
-        self.latency.record(latency);
     }
 
     fn figures(&self) -> RouteFigures {

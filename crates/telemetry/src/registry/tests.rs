@@ -74,3 +74,13 @@ fn a_gauge_never_wraps() {
     gauge.decrement();
     assert_eq!(gauge.get(), 0);
 }
+
+#[test]
+fn what_is_only_counted_has_no_latency() {
+    let registry = Registry::default();
+    let route = registry.route(Direction::Inbound, "8000");
+    route.count(Outcome::Failed { failure: Failure::Connect, status: None });
+    let stats = registry.figures().stats();
+    assert_eq!((stats.inbound["8000"].requests, stats.inbound["8000"].errors), (1, 1));
+    assert!(stats.inbound["8000"].latency_us.is_empty());
+}
