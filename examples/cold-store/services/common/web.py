@@ -181,8 +181,6 @@ class _Handler(BaseHTTPRequestHandler):
             request = Request(self, parts.path, dict(parse_qsl(parts.query, max_num_fields=32)), body)
             answer = self.server.app.answer(self.command, request)
         except Problem as problem:
-            if problem.status >= 500:
-                log("failed", path=self.path, error=str(problem))
             answer = Answer({"error": str(problem)}, problem.status)
         except (ValueError, OverflowError) as error:
             answer = Answer({"error": str(error)}, 400)
@@ -259,6 +257,12 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             if hasattr(stream.pieces, "close"):
                 stream.pieces.close()
+
+    def send_error(self, code, message=None, explain=None):
+        """What the base class refuses by itself: heads that are none."""
+        self.close_connection = True
+        self.command = self.command or "GET"
+        self.send_whole(Answer({"error": message or self.responses.get(code, ("error",))[0]}, code))
 
     def log_message(self, *_):
         pass

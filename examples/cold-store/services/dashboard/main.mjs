@@ -134,7 +134,7 @@ async function serve(request, response) {
     }
   } catch (error) {
     status = error instanceof Problem ? error.status : 500;
-    if (status >= 500) log("failed", headers.traceparent, { path: request.url, error: error.message });
+    if (status === 500) log("failed", headers.traceparent, { path: request.url, error: error.message });
     body = JSON.stringify({ error: status === 500 ? "internal error" : error.message });
   }
   if (stopping) response.setHeader("connection", "close");

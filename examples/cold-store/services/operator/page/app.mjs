@@ -4,13 +4,11 @@ const KINDS = ["stuck", "drift", "spike", "dropout", "duplicate", "out_of_order"
 const POINTS = 150;
 const WIDTH = 300;
 const HEIGHT = 110;
-const TRUTH_PERIOD_MS = 3000;
 
 const byId = (id) => document.getElementById(id);
 const cards = new Map();
 /** device -> what the model said, by sequence number: kept here, the history keeps readings only. */
 const estimates = new Map();
-let truth = [];
 
 function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
@@ -58,9 +56,11 @@ function line(points, x, y) {
 
 function draw(device) {
   const made = card(device);
-  const readings = [...(device.series ?? [])].sort((a, b) => a[0] - b[0]);
-  const end = readings.at(-1)?.[0] ?? 0;
-  const model = remember(device).filter(([at]) => at > end - POINTS);
+  const sorted = [...(device.series ?? [])].sort((a, b) => a[0] - b[0]);
+  const end = sorted.at(-1)?.[0] ?? 0;
+  const recent = ([at]) => at > end - POINTS;
+  const readings = sorted.filter(recent);
+  const model = remember(device).filter(recent);
   const values = [...readings, ...model].map(([, value]) => value);
   const low = Math.min(...values, Infinity);
   const high = Math.max(...values, -Infinity);
@@ -104,7 +104,10 @@ async function take(id) {
   await fetch(`api/notices/${encodeURIComponent(id)}/take`, { method: "POST" }).catch(() => {});
 }
 
-function drawCounts(devices, counts) {
+/** Counts of alarms beside what the simulators say; asked after the alarms were counted, so that none is ahead. */
+async function drawCounts(devices, counts) {
+  const answer = await fetch("api/truth").catch(() => null);
+  const truth = answer?.ok ? (await answer.json()).devices : [];
   const head = element("tr", {}, element("th"), ...devices.map((d) => element("th", { textContent: d.device })));
   const rows = KINDS.map((kind) => {
     const cells = devices.map(({ device, boot }) => {
@@ -131,16 +134,6 @@ function show(overview) {
   if (at) byId("clock").textContent = `plant time ${new Date(at).toLocaleString(undefined, { weekday: "short", hour: "2-digit", minute: "2-digit" })}`;
 }
 
-async function learn() {
-  try {
-    const answer = await fetch("api/truth");
-    if (answer.ok) truth = (await answer.json()).devices;
-  } catch {
-    // the state says already that something is missing
-  }
-  setTimeout(learn, TRUTH_PERIOD_MS);
-}
-
 const events = new EventSource("events");
 events.onmessage = (event) => {
   const overview = JSON.parse(event.data);
@@ -150,4 +143,3 @@ events.onerror = () => {
   byId("state").classList.remove("live");
   byId("state").textContent = "connecting";
 };
-learn();
