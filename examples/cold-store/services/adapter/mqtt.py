@@ -22,6 +22,9 @@ class Subscriber:
         self.last_sent = self.last_heard = time.monotonic()
         try:
             self.socket = socket.create_connection((host, port), CONNECT_SECONDS_MAX)
+        except OSError as error:
+            raise Disconnected(f"{type(error).__name__}: {error}") from None
+        try:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # Clean session off [3.1.2.4]: the broker keeps what comes while we are away.
             body = _text("MQTT") + bytes([4, 0]) + struct.pack(">H", keep_alive_seconds) + _text(client_id)
@@ -30,8 +33,9 @@ class Subscriber:
             self._send(0x82, struct.pack(">H", 1) + _text(topic) + bytes([1]))
             # Messages of the kept session may come before the answer.
             self.early = self._expect(SUBACK, lambda body: body[2:] == b"\x01", keep=True)
-        except OSError as error:
-            raise Disconnected(f"{type(error).__name__}: {error}") from None
+        except (OSError, Disconnected) as error:
+            self.socket.close()
+            raise error if isinstance(error, Disconnected) else Disconnected(str(error)) from None
 
     def messages(self, seconds):
         """What arrives within this time, at the least nothing: a list of (packet id, payload). Returns at the first."""
