@@ -147,8 +147,14 @@ fn explain(error: &clap::Error) -> Failure {
 /// `a similar subcommand exists: 'ps'` -> what everybody else says.
 fn tip_in_words(tip: &str) -> String {
     match tip.split_once(": '") {
-        Some((before, name)) if before.starts_with("a similar") => {
-            format!("did you mean `{}`?", name.trim_end_matches('\''))
+        Some((before, names)) if before.contains("similar") => {
+            let names: Vec<String> = names
+                .split('\'')
+                .step_by(2)
+                .filter(|name| !name.is_empty())
+                .map(|name| format!("`{name}`"))
+                .collect();
+            format!("did you mean {}?", names.join(" or "))
         }
         _ => tip.to_owned(),
     }

@@ -74,7 +74,7 @@ fn not_running(what: &str, typed: &str, present: &[Present]) -> Failure {
 }
 
 /// An application that has a run folder.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
 struct Present {
     name: ApplicationName,
     folder: PathBuf,
@@ -83,8 +83,7 @@ struct Present {
 /// Written by the launcher (`Folders::application_record`); more stands in it.
 #[derive(Deserialize)]
 struct Record {
-    name: ApplicationName,
-    folder: PathBuf,
+    application: Present,
 }
 
 fn present(bases: &Bases) -> Vec<Present> {
@@ -93,8 +92,8 @@ fn present(bases: &Bases) -> Vec<Present> {
     let mut present: Vec<Present> = entries
         .filter_map(|entry| {
             let text = fs::read(entry.path().join("application.json")).ok()?;
-            let Record { name, folder } = serde_json::from_slice(&text).ok()?;
-            Some(Present { name, folder })
+            let Record { application } = serde_json::from_slice(&text).ok()?;
+            Some(application)
         })
         .collect();
     present.sort_by(|a, b| a.name.cmp(&b.name));

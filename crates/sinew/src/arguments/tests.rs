@@ -6,6 +6,14 @@ fn the_definition_holds_together() {
 }
 
 #[test]
+fn tips_are_put_in_our_words() {
+    let check = |tip: &str, words: &str| assert_eq!(tip_in_words(tip), words);
+    check("a similar subcommand exists: 'ps'", "did you mean `ps`?");
+    check("some similar subcommands exist: 'start', 'status'", "did you mean `start` or `status`?");
+    check("to pass '-x' as a value, use '-- -x'", "to pass '-x' as a value, use '-- -x'");
+}
+
+#[test]
 fn every_command_shows_examples() {
     for command in Arguments::command().get_subcommands().filter(|command| !command.is_hide_set()) {
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
