@@ -9,6 +9,7 @@ mod counter;
 mod histogram;
 mod prometheus;
 mod registry;
+mod traffic;
 
 pub use counter::{Counter, Gauge};
 pub use histogram::{Histogram, Latency, difference, merge, quantile_us};
@@ -17,3 +18,4 @@ pub use registry::{
     Cardinality, Direction, Failure, Figures, InFlight, OTHER, Outcome, ProcessMetrics, Registry,
     RouteFigures, RouteMetrics,
 };
+pub use traffic::Window;
