@@ -18,5 +18,6 @@ pub mod user;
 pub mod folders;
 pub mod process;
 
+pub mod cgroup;
 pub mod init;
 pub mod seal;
