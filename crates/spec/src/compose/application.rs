@@ -83,12 +83,15 @@ pub(super) fn read(
         configs: contents(&keys, "configs", Section::Config, input, environment, findings),
     };
     let drafts = services(&keys, root, input, environment, &top, findings);
-    top.volumes.warn_unused("volume", findings);
-    top.secrets.warn_unused("secret", findings);
-    top.configs.warn_unused("config", findings);
-    top.networks.take("default");
-    top.networks.warn_unused("network", findings);
     let services = graph::select(drafts, root, input, environment, findings);
+    // Otherwise what uses it may just be what is wrong.
+    if !findings.has_problems() {
+        top.volumes.warn_unused("volume", findings);
+        top.secrets.warn_unused("secret", findings);
+        top.configs.warn_unused("config", findings);
+        top.networks.take("default");
+        top.networks.warn_unused("network", findings);
+    }
 
     let used = |name: &str| {
         services.values().any(|service| {
@@ -118,7 +121,7 @@ fn services<'a>(
     findings: &mut Findings,
 ) -> Vec<Draft> {
     let Some(field) = keys.get("services") else {
-        findings.problem(At::whole(root.at.source), "", "the file has no `services`").hint(super::SMALLEST);
+        findings.problem(At::start(root.at.source), "", "the file has no `services`").hint(super::SMALLEST);
         return Vec::new();
     };
     let Some(entries) = field.entries(findings) else { return Vec::new() };

@@ -239,7 +239,7 @@ pub static KEYS: &[Key] = &[
         "containers come with a later version; for now build the program with `x-sinew: {build: …}` and run it as a process: `command: [program, argument]`",
     ),
     no(Service, "extends", "it comes with a later version; share with a YAML anchor: `<<: *name`"),
-    no(Service, "tty", "write `docker compose run`-like sessions as `sinew exec SERVICE -- COMMAND`"),
+    no(Service, "tty", "a service has no terminal; work inside with `sinew exec SERVICE -- COMMAND`"),
     no(Service, "attach", "`sinew logs SERVICE` shows one service's output"),
     no(Service, "logging", "output is kept in bounded files by itself; see it with `sinew logs`"),
     no(Service, "network_mode", SEALED),

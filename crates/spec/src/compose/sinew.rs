@@ -209,7 +209,11 @@ fn health_path(field: &Field<'_>, findings: &mut Findings) -> Option<String> {
 }
 
 fn short_egress(item: &Field<'_>, findings: &mut Findings) -> Option<Egress> {
-    let text = item.filled(findings)?.trim();
+    let text = item.number_or_text(findings, "a destination like `host:port`")?.trim();
+    if text.is_empty() || text.bytes().all(|byte| byte.is_ascii_digit()) {
+        item.problem(findings, format!("{} names no host", quote(text))).hint(EGRESS_SYNTAX);
+        return None;
+    }
     if text.contains("://") {
         let problem = item.problem(findings, format!("{} is a URL", quote(text)));
         problem.hint("write the host and the port alone: `example.com:443`");
