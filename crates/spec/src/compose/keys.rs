@@ -431,7 +431,7 @@ pub static KEYS: &[Key] = &[
     yes(
         Sinew,
         "build",
-        "a command, a list of commands, or `{command, working_dir}`; run in order, before anything starts",
+        "a command (a string, a list of words, `{command, working_dir}`) or a list of such commands; run in order, outside of any seal, before anything starts",
     ),
     yes(Sinew, "protocol", "`http` or `tcp` for every declared port, or a mapping: `{8000: http}`"),
     yes(
@@ -500,3 +500,6 @@ pub(super) fn meant(section: Section, name: &str) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests;
