@@ -1,6 +1,5 @@
 //! Virtual addresses: one per service and per named egress host, the same after every restart.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -66,17 +65,17 @@ impl Addresses {
             self.services.values().chain(self.hosts.values()).map(|a| a.to_bits()).collect();
         let mut free = assignable().filter(|bits| !taken.contains(bits)).map(Ipv4Addr::from_bits);
         for name in services {
-            if let Entry::Vacant(entry) = self.services.entry(name.clone()) {
+            if !self.services.contains_key(name) {
                 let address = free.next().ok_or(Exhausted)?;
+                self.services.insert(name.clone(), address);
                 changes.push(put(SERVICE_ADDRESS, name.as_str(), address));
-                entry.insert(address);
             }
         }
         for name in hosts {
-            if let Entry::Vacant(entry) = self.hosts.entry(name) {
+            if !self.hosts.contains_key(&name) {
                 let address = free.next().ok_or(Exhausted)?;
-                changes.push(put(HOST_ADDRESS, entry.key(), address));
-                entry.insert(address);
+                changes.push(put(HOST_ADDRESS, &name, address));
+                self.hosts.insert(name, address);
             }
         }
         Ok(changes)

@@ -200,6 +200,11 @@ impl InstanceFolder {
             return Err(FolderError::TooLong { path: self.path.clone(), length });
         }
         make_private(&self.path)?;
+        self.clear()
+    }
+
+    /// Removes everything but the logs.
+    pub fn clear(&self) -> Result<(), FolderError> {
         for file in [
             self.init_socket(),
             self.control_socket(),

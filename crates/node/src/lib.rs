@@ -3,21 +3,29 @@
 //! It refuses to know what requests look like (that is `proxy`) and how configurations are computed and identities
 //! issued (that is `control`, met here only as the trait [`registry::Registry`]).
 
+pub mod launcher;
 pub mod operation;
 pub mod registry;
 
-pub mod reconcile;
-pub mod restart;
+mod instance;
+mod shared;
+mod sidecar;
 
-pub mod health;
+mod board;
+mod depend;
+mod health;
+mod reconcile;
+mod record;
+mod restart;
 
 pub mod plan;
-pub mod programs;
-pub mod user;
+mod programs;
+mod stats;
+mod traffic;
+mod user;
 
 pub mod folders;
-pub mod process;
+mod process;
 
-pub mod cgroup;
 pub mod init;
 pub mod seal;

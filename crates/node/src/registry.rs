@@ -78,6 +78,9 @@ pub trait Registry: Send + Sync + 'static {
     /// Forgets the instance; its socket is closed and its certificate not renewed. Unknown ones are no error.
     fn leave(&self, instance: &InstanceName) -> Result<(), RegistryError>;
 
+    /// The process of an instance's proxy has ended: nobody waits for its acknowledgement until it is back.
+    fn proxy_ended(&self, instance: &InstanceName);
+
     /// Waits until all subscribed proxies serve `revision` or a later one; false: not `within`.
     fn applied<'a>(&'a self, revision: u64, within: Duration) -> Answer<'a, bool>;
 

@@ -13,7 +13,6 @@ use tokio::process::Command;
 
 use crate::init::{self, Report};
 
-pub mod check;
 mod sys;
 
 #[derive(Debug, thiserror::Error)]

@@ -96,7 +96,6 @@ pub enum Command {
     PortForward(command::port_forward::Arguments),
     Check(command::check::Arguments),
     Config(command::config::Arguments),
-    Proxy(crate::proxy::file::Arguments),
     Version(command::version::Arguments),
     Completions(command::completions::Arguments),
 }

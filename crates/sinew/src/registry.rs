@@ -49,6 +49,10 @@ impl Registry for ControlRegistry {
         Ok(())
     }
 
+    fn proxy_ended(&self, instance: &InstanceName) {
+        self.0.proxy_ended(instance);
+    }
+
     fn applied<'a>(&'a self, revision: u64, within: Duration) -> Answer<'a, bool> {
         Box::pin(async move { self.0.wait_applied(revision, within).await.is_complete() })
     }

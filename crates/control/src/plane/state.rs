@@ -208,11 +208,9 @@ impl State {
 
     pub fn proxy_applied(&mut self, life: &Life, revision: u64) {
         let Some(proxy) = self.proxy(life) else { return };
-        if proxy.wanted().is_some_and(|wanted| revision > wanted) {
-            // It started with the last-good state of an earlier control plane.
-            return self.greeted(life, revision, None);
-        }
-        proxy.applied = revision;
+        // What was never sent cannot be served.
+        let Some(wanted) = proxy.wanted() else { return };
+        proxy.applied = proxy.applied.max(revision.min(wanted));
         self.registry.serves(&life.instance);
     }
 

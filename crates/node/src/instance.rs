@@ -1,0 +1,395 @@
+//! One instance from birth to end. What happens next is decided by pure parts (`depend`, `health`, `restart`); here
+//! their decisions are carried out, in order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sinew_spec::application::Service;
+use sinew_spec::name::InstanceName;
+use sinew_spec::proxy::Posture;
+use sinew_spec::seal::{InitEvent, InitRequest, ServiceState};
+use sinew_spec::status::{Health, InstanceState};
+use sinew_transport::seal::{InitClient, InitError, InitEvents};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::depend::{self, Verdict};
+use crate::folders::InstanceFolder;
+use crate::health::{self, Tracker, probe};
+use crate::process::ProcessId;
+use crate::record::{InstanceRecord, Version};
+use crate::registry::Routing;
+use crate::restart::{Decision, Restarts};
+use crate::seal::Seal;
+use crate::shared::Shared;
+use crate::sidecar::Sidecar;
+
+mod birth;
+mod retire;
+
+pub use birth::{Situation, registration};
+
+/// Callers have this long to acknowledge.
+const ACKNOWLEDGE: Duration = Duration::from_secs(1);
+/// An init that was told to end has this long.
+const INIT_END: Duration = Duration::from_secs(2);
+
+/// What a shell says of a program that it cannot start.
+const NOT_STARTED: i32 = 127;
+const SEAL_ENDED: &str = "its seal was ended from outside";
+
+/// What the launcher wants of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Order {
+    Run,
+    /// Out of routing, drained, stopped, gone.
+    Retire,
+    /// The same without waiting for requests in flight: everybody goes.
+    Leave,
+    /// At once.
+    Kill,
+}
+
+pub struct Instance {
+    pub shared: Arc<Shared>,
+    pub situation: watch::Receiver<Arc<Situation>>,
+    pub service: Arc<Service>,
+    pub name: InstanceName,
+    pub number: u32,
+    pub version: Version,
+    pub orders: watch::Receiver<Order>,
+    /// In [`health::check_of`]'s words; decided once.
+    pub restarts: Restarts,
+}
+
+/// The processes of an instance, and the lines to them.
+pub struct Sealed {
+    seal: Seal,
+    init: InitClient,
+    events: InitEvents,
+    sidecar: Sidecar,
+    command: sinew_spec::seal::Command,
+}
+
+/// How a life of the service ended.
+enum Life {
+    Ordered,
+    Exited {
+        code: i32,
+        lived: Duration,
+    },
+    /// Why, in words.
+    SealLost(String),
+}
+
+/// Whether the service could be started.
+enum Start {
+    Runs,
+    /// The init says why not: no such program, say.
+    Refused(String),
+    /// The init cannot be asked any more.
+    Gone(String),
+}
+
+impl Instance {
+    /// The whole life. `adopted`: its processes run already.
+    pub async fn run(mut self, adopted: Option<Sealed>, was_ready: bool) {
+        if let Some(sealed) = self.live(adopted, was_ready).await {
+            self.retire(sealed).await;
+        }
+        self.shared.board.remove(&self.name);
+    }
+
+    /// Returns when it was ordered to end, with what is still there.
+    async fn live(&mut self, mut adopted: Option<Sealed>, mut was_ready: bool) -> Option<Sealed> {
+        if adopted.is_none() && !self.wait_for_dependencies().await {
+            return None;
+        }
+        loop {
+            let born = Instant::now();
+            let sealed = match adopted.take() {
+                Some(sealed) => Ok(sealed),
+                None => self.birth().await,
+            };
+            let mut sealed = match sealed {
+                Ok(sealed) => sealed,
+                Err(error) => {
+                    self.clear().await;
+                    self.trouble(&error.to_string(), born.elapsed());
+                    if !self.pause(born.elapsed()).await {
+                        return None;
+                    }
+                    continue;
+                }
+            };
+            match self.serve(&mut sealed, std::mem::take(&mut was_ready)).await {
+                Life::Ordered => return Some(sealed),
+                Life::SealLost(reason) => {
+                    self.abandon(sealed).await;
+                    self.trouble(&reason, born.elapsed());
+                    if !self.pause(born.elapsed()).await {
+                        return None;
+                    }
+                }
+                // Ended for good: nothing of it stays but its logs and its place.
+                Life::Exited { .. } => {
+                    self.teardown(sealed).await;
+                    self.ordered().await;
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// One life of the service after the other, in one seal, until something else is to be done.
+    async fn serve(&mut self, sealed: &mut Sealed, mut was_ready: bool) -> Life {
+        loop {
+            let began = Instant::now();
+            let mut reason = None;
+            let life = match self.start_service(sealed).await {
+                Start::Runs => self.watch_life(sealed, began, std::mem::take(&mut was_ready)).await,
+                Start::Refused(why) => {
+                    reason = Some(why);
+                    Life::Exited { code: NOT_STARTED, lived: Duration::ZERO }
+                }
+                Start::Gone(why) => return Life::SealLost(why),
+            };
+            let Life::Exited { code, lived } = life else { return life };
+            self.out_of_routing();
+            let reason = reason.or_else(|| (code != 0).then(|| format!("ended with {}", exit_words(code))));
+            let decision = self.restarts.exited(code, lived);
+            let restarts = self.restarts.total();
+            self.board(|view| {
+                view.exit_code = Some(code);
+                view.health = Health::None;
+                view.service_pid_inside = None;
+                view.message = reason.clone();
+                view.restarts = restarts;
+                view.state = match decision {
+                    Decision::Again(_) => InstanceState::Backoff,
+                    Decision::Stay => InstanceState::Exited,
+                };
+                // What was not made to stay and has done its work counts as fine.
+                view.ready = decision == Decision::Stay && code == 0;
+                view.failed = reason.filter(|_| decision == Decision::Stay);
+            });
+            let Decision::Again(pause) = decision else { return Life::Exited { code, lived } };
+            // What the service left running would be in the way of its next life.
+            if let Err(error) = sealed.init.tell(&InitRequest::KillAll).await {
+                return Life::SealLost(error.to_string());
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = ordered(&mut self.orders) => return Life::Ordered,
+                _ = sealed.seal.wait() => return Life::SealLost(SEAL_ENDED.to_owned()),
+            }
+        }
+    }
+
+    /// One that runs already (it was adopted) goes on.
+    async fn start_service(&self, sealed: &Sealed) -> Start {
+        let (pid, started_unix_ms) = match sealed.init.status().await {
+            Ok(ServiceState::Running { pid, started_unix_ms }) => (pid, started_unix_ms),
+            Ok(ServiceState::Empty | ServiceState::Exited { .. }) => {
+                match sealed.init.start(sealed.command.clone()).await {
+                    Ok(pid) => (pid, crate::board::unix_ms()),
+                    Err(InitError::Refused(reason)) => return Start::Refused(reason),
+                    Err(error) => return Start::Gone(error.to_string()),
+                }
+            }
+            Err(error) => return Start::Gone(error.to_string()),
+        };
+        let declared = self.service.health.is_some();
+        self.board(|view| {
+            view.state = InstanceState::Running;
+            view.service_pid_inside = Some(pid);
+            view.started_unix_ms = Some(started_unix_ms);
+            view.exit_code = None;
+            view.failed = None;
+            view.health = if declared { Health::Starting } else { Health::None };
+        });
+        Start::Runs
+    }
+
+    async fn watch_life(&mut self, sealed: &mut Sealed, began: Instant, was_ready: bool) -> Life {
+        let Sealed { seal, init, events, command, .. } = sealed;
+        let folder = self.folder();
+        let init_socket = folder.init_socket();
+        let target = probe::Target { init, init_socket: &init_socket, command };
+        let judge = Judge { shared: &self.shared, service: &self.service, name: &self.name };
+        tokio::select! {
+            () = ordered(&mut self.orders) => Life::Ordered,
+            exited = exit(events) => match exited {
+                Some(code) => Life::Exited { code, lived: began.elapsed() },
+                None => Life::SealLost(SEAL_ENDED.to_owned()),
+            },
+            _ = seal.wait() => Life::SealLost(SEAL_ENDED.to_owned()),
+            never = judge.keep(&target, was_ready) => match never {},
+        }
+    }
+
+    /// False: ordered to end.
+    async fn wait_for_dependencies(&mut self) -> bool {
+        let mut changes = self.shared.board.subscribe();
+        loop {
+            let verdict = depend::judge(&self.service.depends_on, &self.shared.board.views());
+            match verdict {
+                Verdict::Go => break,
+                Verdict::Wait(waits) => self.board(|view| {
+                    view.waits_for = waits;
+                    view.failed = None;
+                    view.message = None;
+                }),
+                Verdict::Never(reason) => self.board(|view| {
+                    view.waits_for = Vec::new();
+                    view.message = Some(format!("is not started: {reason}"));
+                    view.failed = Some(format!("is not started: {reason}"));
+                }),
+            }
+            tokio::select! {
+                () = ordered(&mut self.orders) => return false,
+                _ = changes.changed() => {}
+            }
+        }
+        self.board(|view| {
+            view.waits_for = Vec::new();
+            view.failed = None;
+            view.message = None;
+            view.state = InstanceState::Starting;
+        });
+        true
+    }
+
+    /// False: ordered to end.
+    async fn pause(&mut self, lived: Duration) -> bool {
+        let pause = self.restarts.lost(lived);
+        let restarts = self.restarts.total();
+        self.board(|view| view.restarts = restarts);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => true,
+            () = ordered(&mut self.orders) => false,
+        }
+    }
+
+    fn trouble(&self, reason: &str, lived: Duration) {
+        self.shared.log(&format!("{}: {reason} (after {} ms)", self.name, lived.as_millis()));
+        self.board(|view| {
+            view.state = InstanceState::Backoff;
+            view.health = Health::None;
+            view.ready = false;
+            view.init = None;
+            view.service_pid_inside = None;
+            // The first reason is the useful one.
+            view.message = Some(reason.to_owned());
+        });
+    }
+
+    async fn ordered(&mut self) {
+        ordered(&mut self.orders).await;
+    }
+
+    fn out_of_routing(&self) {
+        if let Err(error) = self.shared.registry.route(&self.name, Routing::Out) {
+            self.shared.log(&error.to_string());
+        }
+    }
+
+    fn board(&self, change: impl FnOnce(&mut crate::board::View)) {
+        self.shared.board.update(&self.name, change);
+    }
+
+    fn folder(&self) -> InstanceFolder {
+        self.shared.folders.instance(&self.name)
+    }
+}
+
+/// Returns when something else than running is wanted; also when the launcher is gone.
+async fn ordered(orders: &mut watch::Receiver<Order>) {
+    let _ = orders.wait_for(|order| *order != Order::Run).await;
+}
+
+/// The code with which the service ends; `None`: the init is gone.
+async fn exit(events: &mut InitEvents) -> Option<i32> {
+    loop {
+        match events.next().await {
+            Ok(Some(InitEvent::Service { state: ServiceState::Exited { code, .. } })) => return Some(code),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}
+
+fn exit_words(code: i32) -> String {
+    match code {
+        129..=192 => {
+            let number = code - 128;
+            let name = nix::sys::signal::Signal::try_from(number)
+                .map_or_else(|_| number.to_string(), |signal| signal.as_str().to_owned());
+            format!("code {code} ({name})")
+        }
+        _ => format!("code {code}"),
+    }
+}
+
+/// Probes an instance and puts it in and out of routing.
+struct Judge<'a> {
+    shared: &'a Arc<Shared>,
+    service: &'a Service,
+    name: &'a InstanceName,
+}
+
+impl Judge<'_> {
+    async fn keep(&self, target: &probe::Target<'_>, was_ready: bool) -> std::convert::Infallible {
+        let Some(check) = health::check_of(self.service) else {
+            self.judged(true, Health::None, None).await;
+            return std::future::pending().await;
+        };
+        let declared = self.service.health.is_some();
+        let mut tracker = Tracker::new(check, declared, Instant::now());
+        if was_ready {
+            tracker.resume_healthy();
+            self.judged(true, shown(declared, Health::Healthy), None).await;
+        }
+        loop {
+            let Some(next) = tracker.next() else { return std::future::pending().await };
+            tokio::time::sleep_until(next.into()).await;
+            let before = tracker.health();
+            let began = Instant::now();
+            let answer = probe::run(tracker.probe(), target, tracker.timeout()).await;
+            tracker.record(answer.is_ok(), began, Instant::now());
+            let health = tracker.health();
+            if health != before {
+                self.judged(health == Health::Healthy, shown(declared, health), answer.err()).await;
+            }
+        }
+    }
+
+    async fn judged(&self, able: bool, health: Health, reason: Option<String>) {
+        let routing = if able { Routing::In } else { Routing::Out };
+        let revision = match self.shared.registry.route(self.name, routing) {
+            Ok(revision) => revision,
+            Err(error) => return self.shared.log(&error.to_string()),
+        };
+        self.shared.board.update(self.name, |view| {
+            view.health = health;
+            view.message = reason;
+            if !able {
+                view.ready = false;
+            }
+        });
+        if able {
+            // Whoever waits for this instance can call it when it goes ahead.
+            self.shared.registry.applied(revision, ACKNOWLEDGE).await;
+            self.shared.board.update(self.name, |view| view.ready = true);
+        }
+        let folder = self.shared.folders.instance(self.name);
+        if let Some(record) = InstanceRecord::read(&folder) {
+            let _ = InstanceRecord { ready: able, ..record }.write(&folder);
+        }
+    }
+}
+
+/// An implicit check is nobody's declared health.
+fn shown(declared: bool, health: Health) -> Health {
+    if declared { health } else { Health::None }
+}

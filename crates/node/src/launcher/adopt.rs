@@ -1,0 +1,138 @@
+//! What an earlier launcher left: taken over when it was detached and lives, cleaned up otherwise.
+
+use super::*;
+
+use sinew_spec::proxy::GATEWAY_SERVICE;
+
+use super::gateway::registration;
+use crate::folders::InstanceFolder;
+use crate::instance::registration as instance_registration;
+use crate::process::{self, ProcessId, Watched};
+use crate::record::InstanceRecord;
+use crate::registry::{Registration, Routing};
+
+/// A process that was killed is gone in much less.
+const KILLED: Duration = Duration::from_secs(2);
+
+struct Found {
+    instance: Instance,
+    orders: watch::Sender<Order>,
+    record: InstanceRecord,
+}
+
+impl Launcher {
+    /// Everybody is known to the registry before the first socket is listened on, so that proxies, which connect at
+    /// once, are never told of a world without endpoints.
+    pub(super) async fn adopt(&mut self, detached: bool) -> Result<(), AdminError> {
+        let earlier: Option<ApplicationRecord> = record::read(&self.shared.folders.application_record());
+        let records = self.read_records()?;
+        let mut registrations: Vec<Registration> = Vec::new();
+        let mut found: Vec<Found> = Vec::new();
+        let mut gateway = None;
+        for (folder, record) in records {
+            let alive = record.init.or(record.sidecar).is_some_and(ProcessId::is_alive);
+            if !detached || record.lifeline || !alive {
+                end(&record).await;
+                let _ = folder.remove();
+            } else if record.service.as_str() == GATEWAY_SERVICE {
+                registrations.push(registration(&folder));
+                gateway = record.sidecar;
+            } else if let Some(service) = record.definition.clone() {
+                let routing = if record.ready { Routing::In } else { Routing::Out };
+                registrations.push(instance_registration(&service, &record.instance, &folder, routing));
+                let service = Arc::new(service);
+                let (instance, orders) =
+                    self.instance(service, record.number, record.version, record.restarts);
+                found.push(Found { instance, orders, record });
+            }
+        }
+        let entered = self.shared.registry.enter(registrations).await;
+        entered.map_err(|error| answer::failed(&error))?;
+        if gateway.is_some() {
+            self.host_gateway(gateway)?;
+        }
+        for Found { instance, orders, record } in found {
+            let version = record.version;
+            match self.services.get_mut(&record.service) {
+                Some(managed) => managed.generation = managed.generation.max(version.generation),
+                // The file does not name it any more.
+                None => {
+                    let mut managed = Managed::new((*instance.service).clone());
+                    managed.leaving = true;
+                    self.services.insert(record.service.clone(), managed);
+                }
+            }
+            match instance.adopt(&record).await {
+                Some(sealed) => self.host(instance, orders, Some(sealed), record.ready),
+                None => {
+                    let _ = self.shared.registry.leave(&record.instance);
+                    self.shared.board.remove(&record.instance);
+                    end(&record).await;
+                    let _ = self.shared.folders.instance(&record.instance).remove();
+                }
+            }
+        }
+        if let Some(earlier) = earlier.filter(|_| detached) {
+            for (name, stopped) in earlier.stopped {
+                if let Some(managed) = self.services.get_mut(&name) {
+                    managed.stopped = stopped;
+                }
+            }
+        }
+        self.declare()
+    }
+
+    fn read_records(&self) -> Result<Vec<(InstanceFolder, InstanceRecord)>, AdminError> {
+        let folders = self.shared.folders.instance_folders();
+        let folders = folders.map_err(|error| answer::failed(&format!("reading the run folder: {error}")))?;
+        let mut records = Vec::new();
+        for folder in folders {
+            match InstanceRecord::read(&folder) {
+                Some(record) => records.push((folder, record)),
+                // Logs of one that has ended, or a birth that was cut short: its processes died with the launcher.
+                None => drop(folder.remove()),
+            }
+        }
+        Ok(records)
+    }
+}
+
+/// Ends the processes of an instance and waits for their end.
+async fn end(record: &InstanceRecord) {
+    for id in [record.init, record.sidecar].into_iter().flatten() {
+        process::kill(id);
+        if let Ok(Some(process)) = Watched::open(id) {
+            let _ = tokio::time::timeout(KILLED, process.ended()).await;
+        }
+    }
+}
+
+/// What a launcher before this one published: its gateway may be listening there.
+pub fn earlier_published(folders: &Folders) -> Vec<Published> {
+    let record: Option<ApplicationRecord> = record::read(&folders.application_record());
+    record.map(|record| record.published).unwrap_or_default()
+}
+
+/// Ends whatever a launcher that is gone has left on this host. The caller holds the lock, and removes the run folder
+/// when that is all it wants (`down` without a launcher). True: something was still running, or a volume removed.
+pub async fn clean(folders: &Folders, remove_volumes: bool) -> std::io::Result<bool> {
+    let mut something = false;
+    for folder in folders.instance_folders()? {
+        if let Some(record) = InstanceRecord::read(&folder) {
+            something |= [record.init, record.sidecar].into_iter().flatten().any(ProcessId::is_alive);
+            end(&record).await;
+        }
+        folder.remove()?;
+    }
+    if remove_volumes {
+        let record: Option<ApplicationRecord> = record::read(&folders.application_record());
+        let volumes = record.map(|record| record.application.volumes).unwrap_or_default();
+        for volume in volumes.values() {
+            match std::fs::remove_dir_all(folders.volume(volume)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => something = true,
+            }
+        }
+    }
+    Ok(something)
+}

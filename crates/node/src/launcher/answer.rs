@@ -1,0 +1,292 @@
+//! Operations: what is asked of a running application, and when it is answered.
+
+use super::*;
+
+use sinew_spec::admin::{Changes, DownRequest, ErrorCode, InstanceAccess, ServiceChange};
+use sinew_spec::seal::InitRequest;
+use sinew_transport::seal::InitClient;
+
+use crate::operation::Reply;
+use crate::plan;
+
+impl Launcher {
+    pub(super) async fn operate(&mut self, operation: Operation) {
+        if self.leaving.is_some() {
+            return self.operate_while_leaving(operation);
+        }
+        match operation {
+            Operation::Status { memory, reply } => {
+                self.sample().await;
+                send(reply, Ok(self.status(memory)));
+            }
+            Operation::Scale { service, replicas, reply } => {
+                let scaled = self.managed(&service).map(|managed| {
+                    managed.replicas = replicas;
+                    managed.stopped = Stopped::default();
+                });
+                self.changed(scaled, service, None, "replicas", reply);
+            }
+            Operation::Restart { service, instance, reply } => {
+                let restarted = self.restart(&service, instance.as_ref());
+                self.changed(restarted, service, instance, "restart", reply);
+            }
+            Operation::Stop { service, instance, reply } => {
+                let stopped = self.hold(&service, instance.as_ref(), true);
+                self.changed(stopped, service, instance, "stopped", reply);
+            }
+            Operation::Start { service, instance, reply } => {
+                let started = self.hold(&service, instance.as_ref(), false);
+                self.changed(started, service, instance, "stopped", reply);
+            }
+            Operation::Apply { application, environment, reply } => {
+                let applied = self.apply(*application, environment).await;
+                self.write_record();
+                send(reply, applied);
+            }
+            Operation::Access { instance, reply } => send(reply, self.access(instance)),
+            Operation::Down { request, reply } => self.down(request, reply),
+        }
+    }
+
+    fn operate_while_leaving(&mut self, operation: Operation) {
+        let conflict = || AdminError::new(ErrorCode::Conflict, "the application is going down");
+        match operation {
+            Operation::Status { memory, reply } => send(reply, Ok(self.status(memory))),
+            Operation::Access { instance, reply } => send(reply, self.access(instance)),
+            Operation::Down { request, reply } => self.down(request, reply),
+            Operation::Scale { reply, .. }
+            | Operation::Restart { reply, .. }
+            | Operation::Stop { reply, .. }
+            | Operation::Start { reply, .. }
+            | Operation::Apply { reply, .. } => send(reply, Err(conflict())),
+        }
+    }
+
+    fn managed(&mut self, service: &ServiceName) -> Result<&mut Managed, AdminError> {
+        self.services.get_mut(service).filter(|managed| !managed.leaving).ok_or_else(|| {
+            AdminError::new(ErrorCode::UnknownService, format!("there is no service `{service}`"))
+        })
+    }
+
+    /// Answers when whoever shall go has gone, and whoever is replaced is.
+    fn changed(
+        &mut self,
+        done: Result<(), AdminError>,
+        service: ServiceName,
+        instance: Option<InstanceName>,
+        key: &str,
+        reply: Reply<Changes>,
+    ) {
+        if let Err(error) = done {
+            return send(reply, Err(error));
+        }
+        self.announced_ready = false;
+        self.write_record();
+        let change = ServiceChange {
+            service: service.clone(),
+            keys: vec![key.to_owned()],
+            replaced: key == "restart",
+        };
+        let changes = Changes { changed: vec![change], ..Changes::default() };
+        let restarts = key == "restart";
+        self.pending.push(Pending {
+            until: Box::new(move |launcher| launcher.is_settled(&service, instance.as_ref(), restarts)),
+            answer: Box::new(move || send(reply, Ok(changes))),
+        });
+        self.reconcile();
+    }
+
+    /// Nobody is on their way out or outdated any more. What was replaced also serves again.
+    fn is_settled(&self, service: &ServiceName, instance: Option<&InstanceName>, replaced: bool) -> bool {
+        let Some(managed) = self.services.get(service) else { return true };
+        let wanted = managed.wanted();
+        let views = self.shared.board.views();
+        let mut staying = 0;
+        for (name, view) in views.iter().filter(|(_, view)| view.service == *service) {
+            if view.retiring {
+                return false;
+            }
+            let concerned = instance.is_none_or(|instance| instance == name);
+            if replaced && concerned && view.version != wanted.version {
+                return false;
+            }
+            staying += 1;
+        }
+        staying <= wanted.replicas as usize && (!replaced || staying >= wanted.replicas as usize)
+    }
+
+    fn restart(&mut self, service: &ServiceName, instance: Option<&InstanceName>) -> Result<(), AdminError> {
+        self.managed(service)?;
+        match instance {
+            Some(instance) => {
+                self.known(service, instance)?;
+                // Of no version that is wanted: it is replaced like an outdated one.
+                self.shared.board.update(instance, |view| view.version = 0);
+            }
+            None => {
+                let mut affected = vec![service.clone()];
+                // `depends_on.restart`: Compose restarts those too.
+                for (name, managed) in &self.services {
+                    if managed.service.depends_on.iter().any(|d| d.restart && d.service == *service) {
+                        affected.push(name.clone());
+                    }
+                }
+                for name in affected {
+                    if let Some(managed) = self.services.get_mut(&name) {
+                        managed.generation += 1;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn known(&self, service: &ServiceName, instance: &InstanceName) -> Result<u32, AdminError> {
+        let known = self.shared.board.views().contains_key(instance);
+        let held =
+            |number: &u32| self.services.get(service).is_some_and(|m| m.stopped.numbers.contains(number));
+        reconcile::instance_number(service, instance).filter(|number| known || held(number)).ok_or_else(
+            || AdminError::new(ErrorCode::UnknownInstance, format!("{service} has no instance `{instance}`")),
+        )
+    }
+
+    fn hold(
+        &mut self,
+        service: &ServiceName,
+        instance: Option<&InstanceName>,
+        stop: bool,
+    ) -> Result<(), AdminError> {
+        let number = instance.map(|instance| self.known(service, instance)).transpose()?;
+        let stopped = &mut self.managed(service)?.stopped;
+        match (number, stop) {
+            (None, true) => stopped.all = true,
+            (None, false) => *stopped = Stopped::default(),
+            (Some(number), true) => drop(stopped.numbers.insert(number)),
+            (Some(number), false) => drop(stopped.numbers.remove(&number)),
+        }
+        Ok(())
+    }
+
+    async fn apply(
+        &mut self,
+        application: Application,
+        environment: BTreeMap<String, String>,
+    ) -> Result<Changes, AdminError> {
+        if application.name != self.application.name {
+            let text = format!("this is {}, not {}", self.application.name, application.name);
+            return Err(AdminError::new(ErrorCode::Invalid, text));
+        }
+        let prepared = prepare(&application, &self.shared.host, &environment, &self.published);
+        let published = prepared.map_err(|refusals| impossible(&refusals))?;
+        if let Ok(mut known) = self.shared.environment.lock() {
+            *known = environment;
+        }
+        let changes = changes(&self.application, &application);
+        for (name, managed) in &mut self.services {
+            match application.services.get(name) {
+                None => managed.leaving = true,
+                Some(service) => {
+                    managed.hash = record::hash(service);
+                    managed.replicas = service.replicas;
+                    managed.stopped = Stopped::default();
+                    managed.leaving = false;
+                    managed.service = Arc::new(service.clone());
+                }
+            }
+        }
+        for (name, service) in &application.services {
+            self.services.entry(name.clone()).or_insert_with(|| Managed::new(service.clone()));
+        }
+        self.application = application;
+        self.published = published;
+        self.declare()?;
+        self.keep_gateway().await?;
+        self.tell_names().await;
+        self.forget_left_services();
+        self.announced_ready = false;
+        Ok(changes)
+    }
+
+    /// Running instances learn the names of services that came.
+    async fn tell_names(&self) {
+        let views = self.shared.board.views().clone();
+        for (instance, view) in views.iter().filter(|(_, view)| view.init.is_some()) {
+            let Some(managed) = self.services.get(&view.service) else { continue };
+            let Ok(names) = self.shared.registry.names(&view.service) else { continue };
+            let content = plan::hosts_file(&managed.service, instance, &names);
+            let socket = self.shared.folders.instance(instance).init_socket();
+            let told =
+                async { InitClient::connect(&socket).await?.tell(&InitRequest::Hosts { content }).await };
+            if let Err(error) = told.await {
+                self.shared.log(&format!("telling {instance} the names: {error}"));
+            }
+        }
+    }
+
+    fn access(&self, instance: InstanceName) -> Result<InstanceAccess, AdminError> {
+        let views = self.shared.board.views();
+        let view = views.get(&instance).ok_or_else(|| {
+            AdminError::new(ErrorCode::UnknownInstance, format!("there is no instance `{instance}`"))
+        })?;
+        let command = view.command.clone().ok_or_else(|| {
+            AdminError::new(ErrorCode::Conflict, format!("{instance} does not run"))
+                .hint("`sinew status` says why")
+        })?;
+        let init_socket = self.shared.folders.instance(&instance).init_socket();
+        Ok(InstanceAccess { instance, init_socket, command })
+    }
+
+    fn down(&mut self, request: DownRequest, reply: Reply<()>) {
+        self.leave(if request.kill { Order::Kill } else { Order::Leave });
+        self.remove_volumes |= request.volumes;
+        // Answered at the very end, when nothing is left.
+        self.pending
+            .push(Pending { until: Box::new(|_| false), answer: Box::new(move || send(reply, Ok(()))) });
+    }
+}
+
+/// Whoever asked may have gone.
+fn send<T>(reply: Reply<T>, answer: Result<T, AdminError>) {
+    let _ = reply.send(answer);
+}
+
+pub(super) fn failed(error: &impl ToString) -> AdminError {
+    AdminError::new(ErrorCode::Failed, error.to_string())
+}
+
+/// All reasons together, one per line.
+pub fn impossible(refusals: &[Refusal]) -> AdminError {
+    let lines: Vec<String> =
+        refusals.iter().map(|refusal| format!("{}: {}", refusal.service, refusal.reason)).collect();
+    AdminError::new(ErrorCode::Impossible, lines.join("\n"))
+}
+
+/// By key of the file, as far as keys and fields are called the same.
+fn changes(before: &Application, now: &Application) -> Changes {
+    let mut changes = Changes::default();
+    for (name, service) in &now.services {
+        let Some(earlier) = before.services.get(name) else {
+            changes.added.push(name.clone());
+            continue;
+        };
+        let keys = changed_keys(earlier, service);
+        if keys.is_empty() {
+            changes.unchanged.push(name.clone());
+        } else {
+            let replaced = record::hash(earlier) != record::hash(service);
+            changes.changed.push(ServiceChange { service: name.clone(), keys, replaced });
+        }
+    }
+    changes.removed =
+        before.services.keys().filter(|name| !now.services.contains_key(*name)).cloned().collect();
+    changes
+}
+
+fn changed_keys(before: &Service, now: &Service) -> Vec<String> {
+    let fields = |service: &Service| match serde_json::to_value(service) {
+        Ok(serde_json::Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let (before, now) = (fields(before), fields(now));
+    now.into_iter().filter(|(key, value)| before.get(key) != Some(value)).map(|(key, _)| key).collect()
+}

@@ -1,0 +1,93 @@
+//! What can be refused before anything is started, all of it together.
+
+use super::*;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use sinew_spec::application::Limits;
+
+use crate::plan;
+
+/// Something that this host cannot do for a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub service: ServiceName,
+    pub reason: String,
+}
+
+/// Chooses free ports where the file leaves the choice, and looks whether everything can be had. `earlier`: what an
+/// earlier launcher published and its gateway may be listening on.
+pub fn prepare(
+    application: &Application,
+    host: &Host,
+    environment: &BTreeMap<String, String>,
+    earlier: &[Published],
+) -> Result<Vec<Published>, Vec<Refusal>> {
+    let mut refusals = Vec::new();
+    let mut published = Vec::new();
+    // Held until all are chosen, so that none is chosen twice.
+    let mut held = Vec::new();
+    for (name, service) in &application.services {
+        let mut refuse = |reason: String| refusals.push(Refusal { service: name.clone(), reason });
+        if let Err(error) = plan::check(service, host, environment) {
+            refuse(error.to_string());
+        }
+        if service.limits != Limits::default()
+            && let Err(reason) = limits_possible()
+        {
+            refuse(reason);
+        }
+        for port in &service.published {
+            let known = earlier.iter().find(|known| {
+                known.service == *name
+                    && known.port == port.target
+                    && known.listen.ip() == port.host
+                    && port.published.is_none_or(|wanted| wanted == known.listen.port())
+                    && !published.contains(*known)
+            });
+            let protocol = port.protocol.or_else(|| service.protocols.get(&port.target).copied());
+            let listen = match known {
+                Some(known) => known.listen,
+                None => match choose(SocketAddr::new(port.host, port.published.unwrap_or(0))) {
+                    Ok((listener, address)) => {
+                        held.push(listener);
+                        address
+                    }
+                    Err(error) => {
+                        refuse(port_words(port.host, port.published, &error));
+                        continue;
+                    }
+                },
+            };
+            published.push(Published { listen, service: name.clone(), port: port.target, protocol });
+        }
+    }
+    if refusals.is_empty() { Ok(published) } else { Err(refusals) }
+}
+
+fn choose(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+fn port_words(host: std::net::IpAddr, port: Option<u16>, error: &io::Error) -> String {
+    let Some(port) = port else { return format!("choosing a free port on {host}: {error}") };
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("; see who holds it with `ss -ltnp 'sport = :{port}'`, or publish another one")
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need root or `sysctl net.ipv4.ip_unprivileged_port_start`".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => format!("; {host} is no address of this host"),
+        _ => String::new(),
+    };
+    format!("publishing port {port} on {host}: {error}{hint}")
+}
+
+/// Resource limits need control groups that may be written to.
+fn limits_possible() -> Result<(), String> {
+    Err("`deploy.resources.limits` needs control groups that this launcher may write to".to_owned())
+}

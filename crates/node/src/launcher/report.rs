@@ -1,0 +1,107 @@
+//! What `status` shows.
+
+use super::*;
+
+use sinew_spec::status::{ApplicationStatus, InstanceStatus, PublishedStatus, ServiceStatus};
+
+use super::gateway::gateway_name;
+use crate::process;
+use crate::process::memory::{pss_bytes, pss_bytes_of_all};
+use crate::stats;
+
+impl Launcher {
+    pub(super) async fn sample(&mut self) {
+        let mut proxies: Vec<InstanceName> = self
+            .shared
+            .board
+            .views()
+            .iter()
+            .filter(|(_, view)| view.sidecar.is_some())
+            .map(|(name, _)| name.clone())
+            .collect();
+        if self.gateway.is_some() {
+            proxies.push(gateway_name());
+        }
+        let mut asked = JoinSet::new();
+        for proxy in proxies {
+            let admin = self.shared.folders.instance(&proxy).admin_socket();
+            asked.spawn(async move { (proxy, stats::fetch(&admin).await) });
+        }
+        let mut answers = BTreeMap::new();
+        while let Some(answer) = asked.join_next().await {
+            if let Ok((proxy, Ok(stats))) = answer {
+                answers.insert(proxy, stats);
+            }
+        }
+        self.traffic.sample(std::time::Instant::now(), answers);
+    }
+
+    pub(super) fn status(&self, memory: bool) -> ApplicationStatus {
+        let views = self.shared.board.views().clone();
+        let progress = self.shared.registry.progress();
+        let services = self.services.iter().map(|(name, managed)| {
+            let instances: Vec<(&InstanceName, &View)> =
+                views.iter().filter(|(_, view)| view.service == *name).collect();
+            let mut waits_for: Vec<String> =
+                instances.iter().flat_map(|(_, view)| view.waits_for.clone()).collect();
+            waits_for.sort();
+            waits_for.dedup();
+            let mut shown: Vec<InstanceStatus> =
+                instances.iter().map(|(name, view)| instance_status(name, view, memory)).collect();
+            shown.sort_by_key(|instance| reconcile::instance_number(name, &instance.name));
+            ServiceStatus {
+                name: name.clone(),
+                wanted: managed.wanted().replicas,
+                waits_for,
+                traffic: self.traffic.of(name),
+                refused: self.traffic.refused(instances.iter().map(|(name, _)| *name)),
+                instances: shown,
+            }
+        });
+        ApplicationStatus {
+            name: self.application.name.clone(),
+            folder: self.application.folder.display().to_string(),
+            revision: progress.revision,
+            applied: progress.applied,
+            subscribed: progress.subscribed,
+            absent: progress.absent,
+            services: services.collect(),
+            published: self
+                .published
+                .iter()
+                .map(|published| PublishedStatus {
+                    service: published.service.clone(),
+                    listen: published.listen.to_string(),
+                    target: published.port,
+                })
+                .collect(),
+            memory_bytes: if memory { pss_bytes(std::process::id() as i32) } else { None },
+        }
+    }
+}
+
+fn instance_status(name: &InstanceName, view: &View, memory: bool) -> InstanceStatus {
+    let init_pid = view.init.map(|init| init.pid);
+    let sidecar_pid = view.sidecar.map(|sidecar| sidecar.pid);
+    let service_pid = init_pid
+        .zip(view.service_pid_inside)
+        .and_then(|(init, inside)| process::seen_from_here(init, inside));
+    let measured = |pid: Option<i32>| pid.filter(|_| memory).and_then(pss_bytes);
+    InstanceStatus {
+        name: name.clone(),
+        state: view.state,
+        health: view.health,
+        restarts: view.restarts,
+        init_pid,
+        sidecar_pid,
+        service_pid,
+        started_unix_ms: view.started_unix_ms,
+        exit_code: view.exit_code,
+        memory_bytes: init_pid
+            .filter(|_| memory)
+            .and_then(|init| pss_bytes_of_all(process::descendants(init))),
+        sidecar_memory_bytes: measured(sidecar_pid),
+        init_memory_bytes: measured(init_pid),
+        message: view.message.clone(),
+    }
+}

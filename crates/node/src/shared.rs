@@ -1,0 +1,36 @@
+//! What all tasks of one launcher share.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use crate::board::Board;
+use crate::folders::Folders;
+use crate::plan::Host;
+use crate::registry::Registry;
+
+pub struct Shared {
+    pub registry: Arc<dyn Registry>,
+    pub board: Board,
+    pub folders: Folders,
+    pub host: Host,
+    /// The binary.
+    pub program: PathBuf,
+    /// The read end of the pipe whose end ends everything; `None`: detached.
+    pub lifeline: Option<OwnedFd>,
+    /// Values for `FileContent::Environment`. Never stored.
+    pub environment: Mutex<BTreeMap<String, String>>,
+}
+
+impl Shared {
+    /// For whoever looks why something went wrong: the daemon's log, or the terminal's error stream is not touched in
+    /// the foreground.
+    pub fn log(&self, text: &str) {
+        use std::io::Write;
+        let opened = std::fs::OpenOptions::new().create(true).append(true).open(self.folders.daemon_log());
+        if let Ok(mut file) = opened {
+            let _ = writeln!(file, "{} {text}", crate::board::unix_ms());
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! A running application: control plane, launcher and admin API in one process, on the runtime of the caller.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use sinew_control::{Control, ControlOptions};
+use sinew_node::folders::{FolderError, Folders, Lock};
+use sinew_node::launcher::{self, Launcher};
+use sinew_node::plan::Host;
+use sinew_node::seal;
+use sinew_spec::admin::{AdminError, ErrorCode};
+use sinew_spec::application::Application;
+
+use crate::admin;
+use crate::operation::Handle;
+use crate::registry::ControlRegistry;
+
+pub struct Options {
+    pub folders: Folders,
+    /// Everything ends with this process. Otherwise services and sidecars outlive it.
+    pub foreground: bool,
+}
+
+pub struct Engine {
+    handle: Handle,
+    launcher: Launcher,
+    admin: admin::AdminListener,
+    /// Held until everything has ended.
+    lock: Lock,
+}
+
+impl Engine {
+    /// Takes the application over: refuses what cannot be done here, all reasons together, before anything is started;
+    /// adopts what an earlier launcher left. When this returns, the admin API can be connected to.
+    ///
+    /// `environment`: values for `FileContent::Environment`.
+    pub async fn start(
+        application: Application,
+        environment: BTreeMap<String, String>,
+        options: Options,
+    ) -> Result<Self, AdminError> {
+        let Options { folders, foreground } = options;
+        folders.make().map_err(folder_error)?;
+        let lock = Lock::take(&folders).map_err(folder_error)?;
+        let host = Host::from_environment(|name| std::env::var(name).ok());
+        let earlier = if foreground { Vec::new() } else { launcher::earlier_published(&folders) };
+        if foreground {
+            // Before ports are looked at: a gateway that was left behind holds them.
+            launcher::clean(&folders, false).await.map_err(|error| failed("cleaning up", &error))?;
+        }
+        let published = launcher::prepare(&application, &host, &environment, &earlier)
+            .map_err(|refusals| launcher::impossible(&refusals))?;
+        let control = Control::open(ControlOptions::new(application.clone(), folders.state.clone()))
+            .map_err(|error| failed("opening the control plane", &error))?;
+        let (handle, operations, events) = Handle::new();
+        let launcher = Launcher::start(
+            launcher::Options {
+                application,
+                folders: folders.clone(),
+                registry: Arc::new(ControlRegistry(control)),
+                detached: !foreground,
+                program: seal::own_program().to_path_buf(),
+                host,
+                environment,
+                published,
+            },
+            operations,
+            events,
+        )
+        .await?;
+        let admin = listen(&folders.admin_socket())?;
+        Ok(Self { handle, launcher, admin, lock })
+    }
+
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Runs the application until `Operation::Down` was carried out. Dropped before that, a detached application goes
+    /// on without it, and a foreground one ends.
+    pub async fn run(self) -> Result<(), AdminError> {
+        let Self { handle, launcher, admin, lock } = self;
+        let serving = admin::serve(admin, handle);
+        tokio::pin!(serving);
+        tokio::select! {
+            () = launcher.run() => {}
+            served = &mut serving => return Err(match served {
+                Err(error) => failed("serving the admin API", &error),
+                Ok(()) => failed("serving the admin API", &"it ended"),
+            }),
+        }
+        // Answers that are on their way (to `down`) are still written.
+        let _ = tokio::time::timeout(launcher::LAST_WORDS, serving).await;
+        drop(lock);
+        Ok(())
+    }
+}
+
+fn listen(socket: &Path) -> Result<admin::AdminListener, AdminError> {
+    admin::listen(socket).map_err(|error| failed("listening for the admin API", &error))
+}
+
+fn folder_error(error: FolderError) -> AdminError {
+    match error {
+        FolderError::Locked { .. } => AdminError::new(ErrorCode::Conflict, error.to_string())
+            .hint("`sinew status` shows it; `sinew down` ends it"),
+        FolderError::TooLong { .. } | FolderError::Homeless | FolderError::Foreign { .. } => {
+            AdminError::new(ErrorCode::Impossible, error.to_string())
+        }
+        FolderError::Io { .. } => AdminError::new(ErrorCode::Failed, error.to_string()),
+    }
+}
+
+fn failed(attempted: &str, error: &impl ToString) -> AdminError {
+    AdminError::new(ErrorCode::Failed, format!("{attempted}: {}", error.to_string()))
+}
