@@ -3,6 +3,7 @@
 //! The line may be away at any time. Then the proxy goes on with what it has, and with the last-good state when it
 //! starts meanwhile. The private key is made here and never sent.
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ const RECONNECT: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// After a refused request for a certificate.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+/// Configurations that a proxy may be behind with its acknowledgement.
+const RECENT_MAX: usize = 4;
 /// The wall clock is looked at this often at least: it may be set, and it goes on while a machine sleeps.
 const CLOCK_LOOK: Duration = Duration::from_secs(300);
 
@@ -56,7 +59,8 @@ pub struct Feed {
 /// What the proxy said of configurations; only the newest of each kind matters.
 #[derive(Clone, Debug, Default)]
 struct Report {
-    applied: Option<Arc<ProxyConfig>>,
+    /// 0: nothing yet.
+    applied: u64,
     rejected: Option<(u64, String)>,
 }
 
@@ -67,21 +71,32 @@ impl Feed {
         let identity = good.identity.clone().map(Arc::new);
         let config = good.config.clone().map(Arc::new);
         let renew_at = identity.as_ref().map_or(UNIX_EPOCH, |identity| renewal(identity));
+        let recent = config.iter().cloned().collect();
         let (configs, configs_out) = watch::channel(config);
         let (identities, identities_out) = watch::channel(identity);
         let (reports, reports_in) = watch::channel(Report::default());
-        let line = Line { options, configs, identities, reports: reports_in, good, renew_at, asked: None };
+        let line = Line {
+            options,
+            configs,
+            identities,
+            reports: reports_in,
+            recent,
+            serving: None,
+            good,
+            renew_at,
+            asked: None,
+        };
         Self { configs: configs_out, identities: identities_out, reports, task: tokio::spawn(line.run()) }
     }
 
-    /// Requests meet `config` now: acknowledged, and kept as the last-good state.
-    pub fn applied(&self, config: &Arc<ProxyConfig>) {
-        self.reports.send_modify(|report| report.applied = Some(config.clone()));
+    /// Requests meet this revision now: acknowledged, and kept as the last-good state.
+    pub fn applied(&self, revision: u64) {
+        self.reports.send_modify(|report| report.applied = revision);
     }
 
-    /// `config` could not be used; what was served before goes on being served.
-    pub fn rejected(&self, config: &ProxyConfig, reason: String) {
-        self.reports.send_modify(|report| report.rejected = Some((config.revision, reason)));
+    /// This revision could not be used; what was served before goes on being served.
+    pub fn rejected(&self, revision: u64, reason: String) {
+        self.reports.send_modify(|report| report.rejected = Some((revision, reason)));
     }
 }
 
@@ -96,6 +111,9 @@ struct Line {
     configs: watch::Sender<Option<Arc<ProxyConfig>>>,
     identities: watch::Sender<Option<Arc<Identity>>>,
     reports: watch::Receiver<Report>,
+    /// What the proxy may be about to serve.
+    recent: VecDeque<Arc<ProxyConfig>>,
+    serving: Option<Arc<ProxyConfig>>,
     good: LastGood,
     renew_at: SystemTime,
     /// The key of a request that is not answered yet, and until when the answer is waited for.
@@ -145,24 +163,19 @@ impl Line {
 
     /// Says what is served, not what is known.
     async fn greet(&mut self, write: &mut OwnedWriteHalf) -> Result<Told, FrameError> {
-        let serving = self.reports.borrow_and_update().applied.clone();
-        let hello = ProxyMessage::Hello {
-            revision: serving.as_ref().map_or(0, |config| config.revision),
-            pid: std::process::id(),
-            digest: serving.as_ref().map(|config| config.digest()),
-        };
-        send(write, &hello).await?;
-        Ok(Told { applied: serving.map_or(0, |config| config.revision), rejected: 0 })
+        self.keep();
+        let revision = self.serving.as_ref().map_or(0, |config| config.revision);
+        let digest = self.serving.as_ref().map(|config| config.digest());
+        send(write, &ProxyMessage::Hello { revision, pid: std::process::id(), digest }).await?;
+        Ok(Told { applied: revision, rejected: 0 })
     }
 
     async fn report(&mut self, told: &mut Told, write: &mut OwnedWriteHalf) -> Result<(), FrameError> {
         let Report { applied, rejected } = self.reports.borrow_and_update().clone();
-        if let Some(revision) =
-            applied.map(|config| config.revision).filter(|revision| *revision != told.applied)
-        {
+        if applied != told.applied {
             self.keep();
-            told.applied = revision;
-            send(write, &ProxyMessage::Applied { revision }).await?;
+            told.applied = applied;
+            send(write, &ProxyMessage::Applied { revision: applied }).await?;
         }
         if let Some((revision, reason)) = rejected.filter(|(revision, _)| *revision != told.rejected) {
             told.rejected = revision;
@@ -174,7 +187,12 @@ impl Line {
     fn take(&mut self, message: ControlMessage) {
         match message {
             ControlMessage::Config { config } => {
-                self.configs.send_replace(Some(Arc::from(config)));
+                let config: Arc<ProxyConfig> = Arc::from(config);
+                if self.recent.len() == RECENT_MAX {
+                    self.recent.pop_front();
+                }
+                self.recent.push_back(config.clone());
+                self.configs.send_replace(Some(config));
             }
             ControlMessage::Certificate { chain_pem, bundle_pem, not_after_unix_ms } => {
                 // An answer to nothing that was asked would come with somebody else's key.
@@ -221,13 +239,21 @@ impl Line {
         }
     }
 
+    /// Notes what is served now, and writes it down when that is something new.
     fn keep(&mut self) {
-        let applied = self.reports.borrow().applied.clone();
-        let Some(applied) = applied else { return };
-        if self.good.config.as_ref() != Some(&*applied) {
-            self.good.config = Some((*applied).clone());
+        let applied = self.reports.borrow().applied;
+        if self.serving.as_ref().is_some_and(|serving| serving.revision == applied) {
+            return;
+        }
+        let Some(serving) = self.recent.iter().find(|config| config.revision == applied).cloned() else {
+            return;
+        };
+        if self.good.config.as_ref() != Some(&*serving) {
+            self.good.config = Some((*serving).clone());
             last_good::write(&self.options.last_good, &self.good);
         }
+        self.recent.retain(|config| config.revision >= applied);
+        self.serving = Some(serving);
     }
 }
 

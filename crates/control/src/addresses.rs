@@ -1,5 +1,6 @@
 //! Virtual addresses: one per service and per named egress host, the same after every restart.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -65,17 +66,17 @@ impl Addresses {
             self.services.values().chain(self.hosts.values()).map(|a| a.to_bits()).collect();
         let mut free = assignable().filter(|bits| !taken.contains(bits)).map(Ipv4Addr::from_bits);
         for name in services {
-            if !self.services.contains_key(name) {
+            if let Entry::Vacant(entry) = self.services.entry(name.clone()) {
                 let address = free.next().ok_or(Exhausted)?;
-                self.services.insert(name.clone(), address);
                 changes.push(put(SERVICE_ADDRESS, name.as_str(), address));
+                entry.insert(address);
             }
         }
         for name in hosts {
-            if !self.hosts.contains_key(&name) {
+            if let Entry::Vacant(entry) = self.hosts.entry(name) {
                 let address = free.next().ok_or(Exhausted)?;
-                changes.push(put(HOST_ADDRESS, &name, address));
-                self.hosts.insert(name, address);
+                changes.push(put(HOST_ADDRESS, entry.key(), address));
+                entry.insert(address);
             }
         }
         Ok(changes)

@@ -22,7 +22,8 @@ const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// (kind, name) -> (revision of the last change, value)
 const RECORDS: TableDefinition<(&str, &str), (u64, &[u8])> = TableDefinition::new("records");
 /// (revision, place within it) -> (kind, name, value; `None`: deleted)
-const HISTORY: TableDefinition<(u64, u32), (&str, &str, Option<&[u8]>)> = TableDefinition::new("history");
+type HistoryTable = TableDefinition<'static, (u64, u32), (&'static str, &'static str, Option<&'static [u8]>)>;
+const HISTORY: HistoryTable = TableDefinition::new("history");
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const REVISION: &str = "revision";
 /// Revisions up to this one are no longer in the history.

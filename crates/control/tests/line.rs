@@ -86,7 +86,7 @@ impl World {
             loop {
                 let config = configs.borrow_and_update().clone();
                 if let Some(config) = config {
-                    serving.applied(&config);
+                    serving.applied(config.revision);
                 }
                 if configs.changed().await.is_err() {
                     return;
@@ -196,7 +196,7 @@ async fn who_cannot_acknowledge_is_named_and_not_waited_for() {
     let feed = world.feed("b-1");
     let revision = control.route(&name("b-1"), Routing::Draining).unwrap();
     let config = told(&feed, |config| config.inbound.as_ref().unwrap().draining).await;
-    feed.rejected(&config, "no".into());
+    feed.rejected(config.revision, "no".into());
     let applied = control.wait_applied(revision, PATIENCE).await;
     assert_eq!(applied.rejected, [(name("b-1"), "no".to_owned())]);
     assert!(!applied.is_complete());
@@ -299,6 +299,31 @@ async fn a_proxy_starts_with_its_last_good_state_while_the_control_plane_is_away
     std::fs::copy(world.folder.join("a-1.json"), world.folder.join("b-1.json")).unwrap();
     let other = world.feed("b-1");
     assert!(other.configs.borrow().is_none() && other.identities.borrow().is_none());
+}
+
+#[tokio::test]
+async fn last_good_state_of_an_earlier_control_plane_gives_way() {
+    let world = World::new("older");
+    let control = world.control();
+    control.enter(vec![world.entry("a-1", Routing::Out)]);
+    let proxy = world.proxy("a-1");
+    proxy.told(|_| true).await;
+    for routing in [Routing::In, Routing::Out, Routing::In, Routing::Out, Routing::Draining] {
+        let revision = control.route(&name("a-1"), routing).unwrap();
+        assert!(control.wait_applied(revision, PATIENCE).await.is_complete());
+    }
+    let before = proxy.told(|config| config.inbound.as_ref().unwrap().draining).await;
+    drop(control);
+    proxy.end().await;
+
+    // The new one counts from the beginning, and knows less than the file says.
+    let control = world.control();
+    control.enter(vec![world.entry("a-1", Routing::Out)]);
+    let proxy = world.proxy("a-1");
+    let config = proxy.told(|config| config.revision > before.revision).await;
+    assert!(!config.inbound.as_ref().unwrap().draining);
+    assert!(control.wait_applied(config.revision, PATIENCE).await.is_complete());
+    assert_eq!(control.status().applied.applied, 1);
 }
 
 #[tokio::test]

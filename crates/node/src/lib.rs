@@ -27,5 +27,6 @@ mod user;
 pub mod folders;
 mod process;
 
+pub mod cgroup;
 pub mod init;
 pub mod seal;

@@ -13,6 +13,7 @@ use tokio::process::Command;
 
 use crate::init::{self, Report};
 
+pub mod check;
 mod sys;
 
 #[derive(Debug, thiserror::Error)]

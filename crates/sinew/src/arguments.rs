@@ -96,6 +96,7 @@ pub enum Command {
     PortForward(command::port_forward::Arguments),
     Check(command::check::Arguments),
     Config(command::config::Arguments),
+    Proxy(crate::proxy::file::Arguments),
     Version(command::version::Arguments),
     Completions(command::completions::Arguments),
 }

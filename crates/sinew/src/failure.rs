@@ -1,6 +1,7 @@
 //! How a command ends when it does not succeed: exit code, words, and what to do.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -125,12 +126,21 @@ impl Failure {
     }
 }
 
-/// What a problem says of itself, its first line painted.
+/// What a problem says of itself, its first line painted, its file as seen from here.
 pub fn problem_in_words(problem: &Problem, paint: Paint, label: &str, terminal: &Terminal) -> String {
+    let mut problem = problem.clone();
+    problem.file = from_here(&problem.file);
     let text = problem.to_string();
     let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
     let first = terminal.paint_error(Paint::Bold, first);
     format!("{} {first}\n{rest}", terminal.paint_error(paint, &format!("{label}:")))
+}
+
+/// Shorter where the file lies in the working folder or below.
+pub fn from_here(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().ok();
+    let below = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_path_buf));
+    below.filter(|below| !below.as_os_str().is_empty()).unwrap_or_else(|| path.to_path_buf())
 }
 
 impl From<AdminError> for Failure {

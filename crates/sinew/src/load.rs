@@ -10,7 +10,7 @@ use sinew_spec::application::{Application, FileContent};
 use sinew_spec::compose::{self, ComposeInput, PathKind, Problems};
 
 use crate::arguments::Common;
-use crate::failure::Failure;
+use crate::failure::{Failure, from_here};
 use crate::project::Project;
 use crate::units::count;
 
@@ -61,7 +61,7 @@ pub fn load(project: &Project, common: &Common) -> Result<Loaded, Failure> {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let names: Vec<String> = project.files.iter().map(|file| file.display().to_string()).collect();
+    let names: Vec<String> = project.files.iter().map(|file| from_here(file).display().to_string()).collect();
     let loaded = compose::read(&ComposeInput {
         files,
         folder: project.folder.clone(),

@@ -16,6 +16,9 @@ mod registry;
 
 #[expect(dead_code, reason = "used by `up`")]
 mod build;
+mod proxy;
+mod sys;
+
 mod failure;
 mod load;
 mod log;
@@ -39,6 +42,9 @@ use failure::Failure;
 fn main() -> ExitCode {
     // Before anything that takes memory or starts a thread: an init is there once per instance.
     sinew_node::init::run_if_asked();
+    if let Some(bootstrap) = proxy::bootstrap_argument() {
+        return proxy::run_bootstrap(&bootstrap);
+    }
     let arguments = match arguments::parse() {
         Ok(arguments) => arguments,
         Err(code) => return code,
@@ -65,6 +71,7 @@ fn run(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::PortForward(arguments) => asking(command::port_forward::run(arguments, context)),
         Command::Check(arguments) => command::check::run(arguments, context).map(success),
         Command::Config(arguments) => command::config::run(arguments, context).map(success),
+        Command::Proxy(arguments) => proxy::file::run(arguments),
         Command::Version(arguments) => command::version::run(arguments, context).map(success),
         Command::Completions(arguments) => command::completions::run(arguments, context).map(success),
     }

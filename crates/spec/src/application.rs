@@ -14,7 +14,7 @@ pub struct Application {
     pub name: ApplicationName,
     /// The folder that relative paths start from; absolute.
     pub folder: PathBuf,
-    /// The compose files and `.env` files it was read from; absolute. They are hidden from every service.
+    /// The compose files, `.env` and `env_file`s it was read from; absolute. They are hidden from every service.
     pub files: Vec<PathBuf>,
     pub services: BTreeMap<ServiceName, Service>,
     /// Named volumes: the name in the file -> the name on disk.

@@ -146,7 +146,7 @@ fn parse(sources: &[SourceId], findings: &mut Findings) -> Option<Vec<Node>> {
         let filled: Vec<Node> =
             roots.into_iter().filter(|root| !matches!(root.value, yaml::Value::Null)).collect();
         if filled.is_empty() {
-            findings.problem(At::whole(*source), "", "the file is empty").hint(SMALLEST);
+            findings.problem(At::start(*source), "", "the file is empty").hint(SMALLEST);
             readable = false;
         }
         for root in filled {

@@ -151,7 +151,9 @@ impl SpiffeId {
     pub fn parse(uri: &str) -> Option<Self> {
         let (domain, path) = uri.strip_prefix("spiffe://")?.split_once('/')?;
         let domain_good = !domain.is_empty()
-            && domain.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte));
+            && domain
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte));
         let path_good = path.split('/').all(|segment| {
             !matches!(segment, "" | "." | "..")
                 && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))

@@ -107,9 +107,9 @@ class Mqtt(unittest.TestCase):
 
     def test_messages_before_and_after_the_subscription(self):
         connack, suback = b"\x20\x02\x01\x00", b"\x90\x03\x00\x01\x01"
-        early, late = b"\x32\x08\x00\x01t\x00\x07abc", b"\x32\x06\x00\x01t\x00\x08z"
-        subscriber = self.subscriber(connack, early + suback + late)
-        self.assertEqual(subscriber.messages(1), [(7, b"abc"), (8, b"z")])
+        first, early, late = (b"\x32\x06\x00\x01t\x00%c%c" % (n, n + 90) for n in (6, 7, 8))
+        subscriber = self.subscriber(connack + first, early + suback + late)
+        self.assertEqual(subscriber.messages(1), [(6, b"`"), (7, b"a"), (8, b"b")])
 
     def test_what_is_no_mqtt_disconnects(self):
         for answers in [

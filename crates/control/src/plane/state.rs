@@ -208,9 +208,11 @@ impl State {
 
     pub fn proxy_applied(&mut self, life: &Life, revision: u64) {
         let Some(proxy) = self.proxy(life) else { return };
-        // What was never sent cannot be served.
-        let Some(wanted) = proxy.wanted() else { return };
-        proxy.applied = proxy.applied.max(revision.min(wanted));
+        if proxy.wanted().is_some_and(|wanted| revision > wanted) {
+            // It started with the last-good state of an earlier control plane.
+            return self.greeted(life, revision, None);
+        }
+        proxy.applied = revision;
         self.registry.serves(&life.instance);
     }
 

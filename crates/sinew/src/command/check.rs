@@ -9,7 +9,7 @@ use sinew_spec::application::Application;
 
 use super::Context;
 use crate::arguments::Files;
-use crate::failure::Failure;
+use crate::failure::{Failure, from_here};
 use crate::terminal::Paint;
 use crate::units::count;
 
@@ -101,7 +101,8 @@ fn print(report: &Report, context: &Context) -> Result<(), Failure> {
     let mut out = String::new();
     if let Some(file) = &report.file {
         context.warn(&file.warnings);
-        let names: Vec<String> = file.files.iter().map(|file| file.display().to_string()).collect();
+        let names: Vec<String> =
+            file.files.iter().map(|file| from_here(file).display().to_string()).collect();
         out.push_str(&format!(
             "{good}  {}: application {}, {}, {}\n",
             names.join(", "),

@@ -2,7 +2,8 @@
 //! are known.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use crate::application::{Application, FileContent};
 use crate::name::ApplicationName;
@@ -82,13 +83,16 @@ pub(super) fn read(
         secrets: contents(&keys, "secrets", Section::Secret, input, environment, findings),
         configs: contents(&keys, "configs", Section::Config, input, environment, findings),
     };
-    let drafts = services(&keys, root, input, environment, &top, findings);
-    top.volumes.warn_unused("volume", findings);
-    top.secrets.warn_unused("secret", findings);
-    top.configs.warn_unused("config", findings);
-    top.networks.take("default");
-    top.networks.warn_unused("network", findings);
+    let (drafts, env_files) = services(&keys, root, input, environment, &top, findings);
     let services = graph::select(drafts, root, input, environment, findings);
+    // Otherwise what uses it may just be what is wrong.
+    if !findings.has_problems() {
+        top.volumes.warn_unused("volume", findings);
+        top.secrets.warn_unused("secret", findings);
+        top.configs.warn_unused("config", findings);
+        top.networks.take("default");
+        top.networks.warn_unused("network", findings);
+    }
 
     let used = |name: &str| {
         services.values().any(|service| {
@@ -106,9 +110,11 @@ pub(super) fn read(
         .collect();
     let mut files: Vec<_> = input.files.iter().map(|(path, _)| path.clone()).collect();
     files.extend(input.dotenv.iter().map(|(path, _)| path.clone()));
+    files.extend(env_files);
     Some(Application { name, folder: input.folder.clone(), files, services, volumes })
 }
 
+/// With the `env_file`s that were read.
 fn services<'a>(
     keys: &Keys<'a>,
     root: &Node,
@@ -116,24 +122,26 @@ fn services<'a>(
     environment: &BTreeMap<String, String>,
     top: &Top,
     findings: &mut Findings,
-) -> Vec<Draft> {
+) -> (Vec<Draft>, BTreeSet<PathBuf>) {
+    let none = (Vec::new(), BTreeSet::new());
     let Some(field) = keys.get("services") else {
-        findings.problem(At::whole(root.at.source), "", "the file has no `services`").hint(super::SMALLEST);
-        return Vec::new();
+        findings.problem(At::start(root.at.source), "", "the file has no `services`").hint(super::SMALLEST);
+        return none;
     };
-    let Some(entries) = field.entries(findings) else { return Vec::new() };
+    let Some(entries) = field.entries(findings) else { return none };
     if entries.is_empty() {
         field.problem(findings, "`services` is empty").hint(super::SMALLEST);
     }
     if entries.len() > SERVICES_MAX {
         field.problem(findings, format!("there are more than {SERVICES_MAX} services"));
-        return Vec::new();
+        return none;
     }
     let mut context = Context { input, environment, top, findings, env_files: BTreeMap::new() };
-    entries
+    let drafts = entries
         .iter()
         .map(|entry| service::read(&Field::of(entry, &field.path), &entry.key, entry.key_at, &mut context))
-        .collect()
+        .collect();
+    (drafts, context.env_files.into_keys().map(|(path, _)| path).collect())
 }
 
 /// Each entry of a top-level mapping, with its keys; a missing value is an empty mapping.

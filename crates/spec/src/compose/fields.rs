@@ -44,6 +44,7 @@ impl<'a> Field<'a> {
 
     pub fn wrong(&self, findings: &mut Findings, wrong: Wrong) {
         let shown = match &self.node.value {
+            Value::Scalar { text, .. } if text.is_empty() => format!("`{}` is empty", self.name()),
             Value::Scalar { text, .. } => format!("{}: {}", quote(text), wrong.what),
             _ => wrong.what,
         };
@@ -58,11 +59,29 @@ impl<'a> Field<'a> {
             Value::Null => format!("`{}` has no value; {wanted} is expected", self.name()),
             _ => format!("`{}` must be {wanted}, found {}", self.name(), self.node.kind()),
         };
-        let null = self.is_null();
-        let problem = self.problem(findings, what);
-        if null {
-            problem.hint("give it a value or remove the key; what belongs to it is indented below it");
-        }
+        let hint = self.shape_hint(wanted);
+        self.problem(findings, what).hint = hint;
+    }
+
+    /// What to do about a value of another shape than the one that is wanted.
+    fn shape_hint(&self, wanted: &str) -> Option<String> {
+        let hint = match &self.node.value {
+            Value::Null => {
+                "give it a value or remove the key; what belongs to it is indented below it".to_owned()
+            }
+            Value::Scalar { text, .. } if wanted == "a list" && text.len() <= 40 => {
+                format!("write `{}: [{text}]`", self.name())
+            }
+            Value::Mapping(_) if wanted == "a list" => "each item is a line that begins with `- `".to_owned(),
+            Value::Sequence(_) if wanted == "a mapping" => {
+                "write `key: value` lines, without `-` in front".to_owned()
+            }
+            Value::Mapping(_) if wanted.contains("string") => {
+                "text that begins with `{`, or contains `: `, must stand in quotes".to_owned()
+            }
+            _ => return None,
+        };
+        Some(hint)
     }
 
     /// A scalar's text, whatever it looks like but a boolean.
@@ -172,7 +191,11 @@ impl<'a> Field<'a> {
         let what = format!("`{}` cannot be {}", self.name(), quote(text));
         let hint = match nearest(text, words.iter().map(|(word, _)| *word)) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("it is one of {}", known.join(", ")),
+            None => match words.iter().find(|(word, _)| text.len() > 3 && word.contains(text)) {
+                Some((near, _)) => format!("did you mean `{near}`?"),
+                None if known.len() == 1 => format!("it can only be {}", known[0]),
+                None => format!("it is one of {}", known.join(", ")),
+            },
         };
         self.problem(findings, what).hint(hint);
         None
@@ -332,11 +355,20 @@ fn check_key(entry: &Entry, path: &str, section: Section, findings: &mut Finding
     }
     let what = format!("{} is not a key of {}", quote(name), section.describe());
     let supported = keys::of(section).filter(|key| key.support != Support::Refused).map(|key| key.name);
+    let like_service = section == Section::Top
+        && ["command", "image", "build"].iter().any(|key| entry.value.get(key).is_some());
+    if like_service {
+        findings.problem(entry.key_at, path, what).hint("services stand under `services:`; indent it below");
+        return false;
+    }
     let hint = keys::meant(section, name).map(str::to_owned).or_else(|| {
-        nearest(name, keys::of(section).map(|key| key.name))
-            .map(|near| format!("did you mean `{near}`?"))
-            .or_else(|| elsewhere(name, section))
+        elsewhere(name, section)
+            .or_else(|| {
+                let near = nearest(name, keys::of(section).map(|key| key.name))?;
+                Some(format!("did you mean `{near}`?"))
+            })
             .or_else(|| few(supported))
+            .or_else(|| Some("a key of your own begins with `x-`".to_owned()))
     });
     findings.problem(entry.key_at, path, what).hint = hint;
     false

@@ -270,7 +270,7 @@ fn check_published(drafts: &[Draft], findings: &mut Findings) {
                 };
                 findings
                     .problem(*at, path.clone(), what)
-                    .hint(format!("the other is in {mention}; choose another port in front of the colon"));
+                    .hint(format!("the other is at {mention}; choose another port in front of the colon"));
             }
             others.push((port.host, draft, *at));
         }

@@ -23,20 +23,30 @@ pub(super) fn read(
     findings: &mut Findings,
 ) -> Option<HealthCheck> {
     let field = keys.get("healthcheck");
+    if let Some(field) = field
+        && let Value::Scalar { text, .. } = &field.node.value
+    {
+        let problem =
+            field.problem(findings, format!("`healthcheck` must be a mapping, found {}", field.node.kind()));
+        problem.hint(format!("write `healthcheck: {{test: {}}}`", quote(text).replace('`', "\"")));
+        return None;
+    }
     let inner = field.and_then(|field| field.keys(Section::Healthcheck, findings));
     let Some((field, keys)) = field.zip(inner) else {
         return over_network.map(|(probe, _, _)| with_defaults(probe));
     };
     if let Some(disable) = keys.get("disable")
-        && disable.boolean(findings)?
+        && disable.boolean(findings) == Some(true)
     {
         return None;
     }
     let test = match keys.get("test") {
         None => None,
-        Some(field) => match test(field, findings)? {
-            Test::None => return None,
-            Test::Command(command) => Some((Probe::Command(command), field)),
+        Some(field) => match test(field, findings) {
+            Some(Test::None) => return None,
+            Some(Test::Command(command)) => Some((Probe::Command(command), field)),
+            // What is wrong was said; the other keys are still looked at.
+            None => Some((Probe::Command(Vec::new()), field)),
         },
     };
     let probe = match (test, over_network) {
@@ -46,7 +56,7 @@ pub(super) fn read(
                 .problem(
                     at,
                     path,
-                    format!("the service has two health checks; the other is `test` in {mention}"),
+                    format!("the service has two health checks; the other is `test` at {mention}"),
                 )
                 .hint("keep one of them");
             return None;

@@ -239,7 +239,7 @@ pub static KEYS: &[Key] = &[
         "containers come with a later version; for now build the program with `x-sinew: {build: …}` and run it as a process: `command: [program, argument]`",
     ),
     no(Service, "extends", "it comes with a later version; share with a YAML anchor: `<<: *name`"),
-    no(Service, "tty", "write `docker compose run`-like sessions as `sinew exec SERVICE -- COMMAND`"),
+    no(Service, "tty", "a service has no terminal; work inside with `sinew exec SERVICE -- COMMAND`"),
     no(Service, "attach", "`sinew logs SERVICE` shows one service's output"),
     no(Service, "logging", "output is kept in bounded files by itself; see it with `sinew logs`"),
     no(Service, "network_mode", SEALED),
@@ -431,7 +431,7 @@ pub static KEYS: &[Key] = &[
     yes(
         Sinew,
         "build",
-        "a command, a list of commands, or `{command, working_dir}`; run in order, before anything starts",
+        "a command (a string, a list of words, `{command, working_dir}`) or a list of such commands; run in order, outside of any seal, before anything starts",
     ),
     yes(Sinew, "protocol", "`http` or `tcp` for every declared port, or a mapping: `{8000: http}`"),
     yes(
@@ -500,3 +500,6 @@ pub(super) fn meant(section: Section, name: &str) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,7 +68,7 @@ fn once<T: PartialEq>(
     let (value, other_value) = (read(one, findings)?, read(other, findings)?);
     if value != other_value {
         let mention = findings.mention(one.at(), other.at());
-        let what = format!("this differs from `{}` in {mention}", one.name());
+        let what = format!("this differs from `{}` at {mention}", one.name());
         other.problem(findings, what).hint("say it in one place");
         return None;
     }
@@ -118,6 +118,12 @@ fn pids(field: &Field<'_>, findings: &mut Findings) -> Option<Option<u64>> {
 }
 
 fn restart(field: &Field<'_>, findings: &mut Findings) -> Option<RestartPolicy> {
+    if field.node.kind() == "a boolean" {
+        field
+            .problem(findings, "`restart` cannot be a boolean")
+            .hint("write `\"no\"`, `always`, `on-failure` or `unless-stopped`");
+        return None;
+    }
     let text = field.text(findings)?;
     let (word, attempts) = match text.split_once(':') {
         Some((word, attempts)) => (word, Some(attempts)),

@@ -79,7 +79,7 @@ fn merge_at(base: &mut Node, over: Node, path: &mut Vec<String>, findings: &mut 
         (Value::Mapping(_) | Value::Sequence(_), value) => {
             let over = Node { at: over.at, value, merge: Merge::Normal, failed: false };
             let mention = findings.mention(base.at, over.at);
-            let what = format!("this is {}, but {} in {mention}", over.kind(), base.kind());
+            let what = format!("this is {}, but {} at {mention}", over.kind(), base.kind());
             findings
                 .problem(over.at, path_text(path), what)
                 .hint("write it the same way in both places, or put `!override` before the value here");

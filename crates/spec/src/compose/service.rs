@@ -65,6 +65,14 @@ pub(super) fn read(field: &Field<'_>, name: &str, at: At, context: &mut Context<
             .hint("its keys are indented below its name, at least: `command: [program, argument]`");
         return draft;
     }
+    if !matches!(field.node.value, Value::Mapping(_)) && super::keys::find(Section::Service, name).is_some() {
+        let what = format!("`{name}` is no service, but a key of one");
+        context
+            .findings
+            .problem(at, field.path.clone(), what)
+            .hint("indent it below the name of its service");
+        return draft;
+    }
     let Some(keys) = field.keys(Section::Service, context.findings) else { return draft };
     draft.service.command = command(field, &keys, at, context);
     draft.service.environment = environment(&keys, context);
@@ -127,6 +135,13 @@ pub(super) fn command_words(field: &Field<'_>, findings: &mut Findings) -> Optio
         let words: Vec<Option<String>> =
             items.iter().map(|item| item.text(findings).map(str::to_owned)).collect();
         return words.into_iter().collect();
+    }
+    if let Value::Mapping(_) = field.node.value {
+        let what = format!("`{}` must be a list of words or a string, found a mapping", field.name());
+        field
+            .problem(findings, what)
+            .hint("write `[program, argument]`; text that contains `: ` must stand in quotes");
+        return None;
     }
     let text = field.text(findings)?;
     match words::split(text) {

@@ -72,23 +72,25 @@ pub(super) fn read(keys: &Keys<'_>, draft: &mut Draft, context: &mut Context<'_>
     health(sinew.get("health")?, context.findings)
 }
 
-/// A command; a list whose items are words is one command, a list of lists or of strings with spaces are several.
+/// One command: a string, a list of words, or a mapping. Several: a list of strings with spaces, of lists or mappings.
 fn build(field: &Field<'_>, context: &mut Context<'_>) -> Vec<BuildCommand> {
-    let working_dir = context.input.folder.clone();
-    match &field.node.value {
-        Value::Mapping(_) => one_build(field, context).into_iter().collect(),
-        Value::Sequence(_) => {
-            let items = field.items(context.findings).unwrap_or_default();
-            if items.is_empty() {
-                field.problem(context.findings, "`build` is empty");
-            }
-            items.iter().filter_map(|item| one_build(item, context)).collect()
-        }
-        _ => build_words(field, context.findings)
-            .map(|command| BuildCommand { command, working_dir })
-            .into_iter()
-            .collect(),
+    let Value::Sequence(_) = field.node.value else {
+        return one_build(field, context).into_iter().collect();
+    };
+    let items = field.items(context.findings).unwrap_or_default();
+    let word =
+        |item: &&Field<'_>| matches!(&item.node.value, Value::Scalar { text, .. } if !text.contains(' '));
+    let words = items.iter().filter(word).count();
+    if words == items.len() {
+        return one_build(field, context).into_iter().collect();
     }
+    if words > 0 {
+        field
+            .problem(context.findings, "the list mixes words and whole commands")
+            .hint("one command is `[make, all]`; several are `[\"make clean\", \"make all\"]` or `[[make], [make, all]]`");
+        return Vec::new();
+    }
+    items.iter().filter_map(|item| one_build(item, context)).collect()
 }
 
 fn one_build(field: &Field<'_>, context: &mut Context<'_>) -> Option<BuildCommand> {
@@ -209,7 +211,11 @@ fn health_path(field: &Field<'_>, findings: &mut Findings) -> Option<String> {
 }
 
 fn short_egress(item: &Field<'_>, findings: &mut Findings) -> Option<Egress> {
-    let text = item.filled(findings)?.trim();
+    let text = item.number_or_text(findings, "a destination like `host:port`")?.trim();
+    if text.is_empty() || text.bytes().all(|byte| byte.is_ascii_digit()) {
+        item.problem(findings, format!("{} names no host", quote(text))).hint(EGRESS_SYNTAX);
+        return None;
+    }
     if text.contains("://") {
         let problem = item.problem(findings, format!("{} is a URL", quote(text)));
         problem.hint("write the host and the port alone: `example.com:443`");

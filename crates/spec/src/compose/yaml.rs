@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 
 use super::problem::quote;
 use super::source::{At, Findings, SourceId};
@@ -149,12 +149,7 @@ pub(super) fn load(source: SourceId, findings: &mut Findings) -> Option<Vec<Node
         let (event, span) = match event {
             Ok(event) => event,
             Err(error) => {
-                let mark = error.marker();
-                let at = At::new(source, mark.line(), mark.col() + 1);
-                let (what, hint) = syntax(error.info());
-                let path = loader.path();
-                let problem = loader.findings.problem(at, path, what);
-                problem.hint = hint.map(str::to_owned);
+                loader.refuse(&text, &error);
                 return None;
             }
         };
@@ -232,6 +227,40 @@ impl Loader<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The text is not YAML.
+    fn refuse(&mut self, text: &str, error: &ScanError) {
+        let mark = error.marker();
+        let mut at = At::new(self.source, mark.line(), mark.col() + 1);
+        let (what, hint) = syntax(error.info());
+        let (mut what, mut hint) = (what, hint.map(str::to_owned));
+        let path = self.path();
+        if error.info().contains("mapping values are not allowed")
+            && let Some((line, column)) = bare_line_before(text, mark.line())
+        {
+            // The parser notices only at the colon of the next line.
+            at = At::new(self.source, line, column);
+            "a key is not followed by `:`".clone_into(&mut what);
+            hint = Some("write `key: value`, with a space after the colon".to_owned());
+        }
+        let flow = [
+            "illegal placement of ':'",
+            "expected node content",
+            "expected ',' or",
+            "quoted scalar, found unexpected",
+        ];
+        if flow.iter().any(|words| error.info().contains(words))
+            && let Some(open) = self.stack.iter().rev().find(|frame| opens_with_bracket(text, frame.node.at))
+        {
+            let (bracket, kind) =
+                if let Value::Sequence(_) = open.node.value { ('[', "list") } else { ('{', "mapping") };
+            if !error.info().contains("quoted scalar") {
+                what = format!("a {kind} in brackets is not closed or lacks a comma");
+                hint = Some(format!("it begins with `{bracket}` on line {}", open.node.at.line));
+            }
+        }
+        self.findings.problem(at, path, what).hint = hint;
     }
 
     fn count(&mut self, at: At, nodes: usize) -> Result<(), Stopped> {
@@ -440,6 +469,24 @@ pub(super) fn push_key(path: &mut String, key: &str) {
         path.push_str(quoted.trim_matches('`'));
         path.push('"');
     }
+}
+
+/// The nearest line above that has content, when it is nothing but a word or words without a colon.
+fn bare_line_before(text: &str, line: usize) -> Option<(usize, usize)> {
+    let before: Vec<&str> = text.lines().take(line.checked_sub(1)?).collect();
+    let (index, content) = before.iter().enumerate().rev().find(|(_, line)| {
+        let line = line.trim_start();
+        !line.is_empty() && !line.starts_with('#')
+    })?;
+    let word = content.trim_start();
+    let key = word.chars().next().is_some_and(|first| first.is_ascii_alphabetic());
+    (key && !word.contains(':')).then(|| (index + 1, content.len() - word.len() + 1))
+}
+
+fn opens_with_bracket(text: &str, at: At) -> bool {
+    let line = usize::try_from(at.line).ok().and_then(|line| text.lines().nth(line.checked_sub(1)?));
+    let column = at.column.saturating_sub(1) as usize;
+    line.and_then(|line| line.chars().nth(column)).is_some_and(|first| matches!(first, '[' | '{'))
 }
 
 /// The parser's words -> ours. It stops at the first error, and its words are for those who know its insides.

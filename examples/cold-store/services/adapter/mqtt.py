@@ -29,10 +29,10 @@ class Subscriber:
             # Clean session off [3.1.2.4]: the broker keeps what comes while we are away.
             body = _text("MQTT") + bytes([4, 0]) + struct.pack(">H", keep_alive_seconds) + _text(client_id)
             self._send(0x10, body)
-            self._expect(CONNACK, lambda body: len(body) == 2 and body[1] == 0)
+            # Messages of the kept session may come at any time from now on.
+            self.early = self._expect(CONNACK, lambda body: len(body) == 2 and body[1] == 0)
             self._send(0x82, struct.pack(">H", 1) + _text(topic) + bytes([1]))
-            # Messages of the kept session may come before the answer.
-            self.early = self._expect(SUBACK, lambda body: body[2:] == b"\x01", keep=True)
+            self.early += self._expect(SUBACK, lambda body: body[2:] == b"\x01")
         except (OSError, Disconnected) as error:
             self.socket.close()
             raise error if isinstance(error, Disconnected) else Disconnected(str(error)) from None
@@ -56,7 +56,8 @@ class Subscriber:
     def close(self):
         self.socket.close()
 
-    def _expect(self, kind, fits, keep=False):
+    def _expect(self, kind, fits):
+        """Waits for an answer; returns the messages that came around it."""
         end, found = time.monotonic() + CONNECT_SECONDS_MAX, []
         while time.monotonic() < end:
             for packet in self._packets(end - time.monotonic()):
@@ -64,7 +65,7 @@ class Subscriber:
                     if not fits(packet[1]):
                         raise Disconnected(f"the broker refused: packet {packet[0]:#x} {packet[1].hex()}")
                     return found + [m for m in map(_message, self._parse()) if m]
-                if keep and (message := _message(packet)):
+                if message := _message(packet):
                     found.append(message)
         raise Disconnected("the broker did not answer")
 

@@ -40,3 +40,21 @@ fn tells_how_a_service_ended_and_what_it_said() {
         sealed.shut_down().await;
     });
 }
+
+#[test]
+fn the_check_of_the_host_builds_a_seal() {
+    as_everyone("seal::inside::the_check_of_the_host_builds_a_seal", async |user| {
+        let folder = folder("check");
+        let findings = sinew_node::seal::check::check(&program(), &folder).await;
+        for finding in &findings {
+            println!("{user:?}: {finding:?}");
+        }
+        for what in ["kernel", "namespaces", "seal", "open files"] {
+            assert!(findings.iter().any(|finding| finding.what == what && finding.ok), "{what}");
+        }
+        for finding in &findings {
+            assert_eq!(finding.ok, finding.hint.is_none(), "{finding:?}");
+        }
+        fs::remove_dir(folder).expect("nothing is left in the folder");
+    });
+}

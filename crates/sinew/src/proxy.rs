@@ -1,0 +1,197 @@
+//! `sinew proxy`: the data plane as a process. Glue between what feeds it (control plane or a file), the seal's init
+//! that makes its sockets, and `sinew_proxy::run`, which knows neither.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use sinew_client::feed::{self, Feed, FeedOptions};
+use sinew_proxy::{
+    Applied, HopListener, Inside, OriginalDestination, OutboundListener, ProxyInputs, Sockets,
+};
+use sinew_spec::proxy::Bootstrap;
+use sinew_transport::seal::{InitClient, StandingSockets};
+use sinew_transport::tls::Identity;
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+mod document;
+mod ending;
+pub mod file;
+mod inside;
+
+use ending::{Ending, Endings};
+
+/// After a request to stop, for what is in flight. The launcher bounds it as well.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// A bootstrap file is below 1 KiB.
+const BOOTSTRAP_BYTES_MAX: u64 = 64 * 1024;
+
+/// `sinew proxy --bootstrap FILE`, as the launcher types it. Found without the parser of all commands: there is one
+/// such process per instance, and the parser's tables are larger than what a small proxy needs.
+pub fn bootstrap_argument() -> Option<PathBuf> {
+    let mut arguments = std::env::args_os().skip(1);
+    let is_ours = arguments.next()? == "proxy" && arguments.next()? == "--bootstrap";
+    let path = arguments.next()?;
+    (is_ours && arguments.next().is_none()).then(|| path.into())
+}
+
+/// Serves one instance (or as the gateway) until the launcher, the seal or the lifeline ends it.
+pub fn run_bootstrap(path: &Path) -> ExitCode {
+    crate::sys::keep_heap_small();
+    let result = read_bootstrap(path).and_then(|bootstrap| {
+        let name = bootstrap.instance.clone();
+        on_one_thread(run_instance(bootstrap)).with_context(|| format!("the proxy of {name}"))
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read_bootstrap(path: &Path) -> anyhow::Result<Bootstrap> {
+    let read = || -> io::Result<String> {
+        use io::Read;
+        let mut text = String::new();
+        fs::File::open(path)?.take(BOOTSTRAP_BYTES_MAX).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = read().with_context(|| format!("reading {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no bootstrap file", path.display()))
+}
+
+/// The data plane is one worker, whose tasks share what they have without locks.
+fn on_one_thread<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, work)
+}
+
+async fn run_instance(bootstrap: Bootstrap) -> anyhow::Result<()> {
+    let endings = Endings::new(&bootstrap).await?;
+    let feed = Rc::new(Feed::start(FeedOptions {
+        instance: bootstrap.instance.clone(),
+        control: bootstrap.control.clone(),
+        last_good: bootstrap.last_good.clone(),
+        clock: SystemTime::now,
+    }));
+    let (sockets, inside) = match &bootstrap.init {
+        Some(init) => {
+            let client = InitClient::connect(init).await?;
+            let sockets = adopt(client.standing_sockets().await?)?;
+            let stock: Box<dyn Inside> = Box::new(inside::Stock::new(init.clone(), client));
+            (sockets, Some(stock))
+        }
+        None => (Sockets::default(), None),
+    };
+    let admin = listen(&bootstrap.admin)
+        .with_context(|| format!("listening for the admin API at {}", bootstrap.admin.display()))?;
+
+    let (identity_in, identity) = watch::channel(None);
+    tokio::task::spawn_local(take_identities(feed.identities.clone(), identity_in));
+    let (applied, applied_out) = watch::channel(Applied::default());
+    tokio::task::spawn_local(acknowledge(feed.clone(), applied_out));
+    serve(endings, |shutdown| ProxyInputs {
+        config: feed.configs.clone(),
+        identity,
+        sockets,
+        inside,
+        admin: Some(admin),
+        applied,
+        shutdown,
+        drain_max: DRAIN_MAX,
+    })
+    .await
+}
+
+/// Runs the data plane until it ends by itself or is ended.
+async fn serve(
+    mut endings: Endings,
+    inputs: impl FnOnce(watch::Receiver<bool>) -> ProxyInputs,
+) -> anyhow::Result<()> {
+    let (stop, shutdown) = watch::channel(false);
+    let mut run = Box::pin(sinew_proxy::run(inputs(shutdown)));
+    loop {
+        tokio::select! {
+            result = &mut run => return result.map_err(anyhow::Error::from),
+            ending = endings.next() => match ending {
+                Ending::AtOnce => return Ok(()),
+                Ending::Drained => {
+                    stop.send_replace(true);
+                }
+            },
+        }
+    }
+}
+
+/// From PEM to what TLS takes. One that cannot be used is told and passed over: the last one goes on.
+async fn take_identities(
+    mut from: watch::Receiver<Option<Arc<feed::Identity>>>,
+    to: watch::Sender<Option<Arc<Identity>>>,
+) {
+    loop {
+        let pem = from.borrow_and_update().clone();
+        if let Some(pem) = pem {
+            let not_after = pem.not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let not_after_unix_ms = u64::try_from(not_after.as_millis()).unwrap_or(u64::MAX);
+            match Identity::from_pem(&pem.chain_pem, &pem.key_pem, &pem.bundle_pem, not_after_unix_ms) {
+                Ok(identity) => drop(to.send_replace(Some(Arc::new(identity)))),
+                Err(error) => eprintln!("error: a new certificate cannot be used: {error}"),
+            }
+        }
+        if from.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn acknowledge(feed: Rc<Feed>, mut applied: watch::Receiver<Applied>) {
+    while applied.changed().await.is_ok() {
+        let Applied { revision, rejected } = applied.borrow_and_update().clone();
+        if revision > 0 {
+            feed.applied(revision);
+        }
+        if let Some((revision, reason)) = rejected {
+            eprintln!("error: configuration {revision} cannot be used: {reason}");
+            feed.rejected(revision, reason);
+        }
+    }
+}
+
+/// The seal's sockets, registered with this process's runtime.
+fn adopt(standing: StandingSockets) -> anyhow::Result<Sockets> {
+    let StandingSockets { outbound_v4, outbound_v6, dns, refused, hop, udp_egress } = standing;
+    let outbound = |socket| -> io::Result<OutboundListener> {
+        let listener = TcpListener::from_std(std::net::TcpListener::from(socket))?;
+        Ok(OutboundListener { listener, destination: OriginalDestination::Redirected })
+    };
+    let udp = |socket| UdpSocket::from_std(std::net::UdpSocket::from(socket));
+    let hop = UnixListener::from_std(std::os::unix::net::UnixListener::from(hop));
+    Ok(Sockets {
+        outbound: vec![outbound(outbound_v4)?, outbound(outbound_v6)?],
+        dns: Some(udp(dns)?),
+        nflog: Some(refused),
+        hop: Some(HopListener::Unix(hop?)),
+        udp_egress: udp_egress.into_iter().map(udp).collect::<io::Result<_>>()?,
+    })
+}
+
+/// What an earlier process left there is replaced.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}

@@ -1,0 +1,95 @@
+//! Sockets that belong to the seal's network, made by its init, kept in stock: a new connection to the application need
+//! not wait for the init's answer.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use sinew_proxy::Inside;
+use sinew_transport::seal::{InitClient, InitError};
+use tokio::net::TcpSocket;
+use tokio::sync::Mutex;
+
+/// Asked for at once. Applications listen on one family; the other one is tried once.
+const BATCH_V4: usize = 16;
+const BATCH_V6: usize = 4;
+/// With fewer than this more are asked for, beside the connection that is being made.
+const LOW: usize = 2;
+
+pub struct Stock(Rc<Shared>);
+
+struct Shared {
+    init: PathBuf,
+    /// Held while the init is asked, so that connections that wait together ask once.
+    client: Mutex<Option<InitClient>>,
+    v4: RefCell<Vec<OwnedFd>>,
+    v6: RefCell<Vec<OwnedFd>>,
+}
+
+impl Stock {
+    pub fn new(init: PathBuf, client: InitClient) -> Self {
+        Self(Rc::new(Shared {
+            init,
+            client: Mutex::new(Some(client)),
+            v4: RefCell::default(),
+            v6: RefCell::default(),
+        }))
+    }
+}
+
+impl Inside for Stock {
+    fn socket(&self, ipv6: bool) -> Pin<Box<dyn Future<Output = io::Result<TcpSocket>> + '_>> {
+        Box::pin(async move {
+            let socket = self.0.take(ipv6).await?;
+            if self.0.stock(ipv6).borrow().len() < LOW {
+                let shared = self.0.clone();
+                // When it fails, whoever finds the stock empty asks again and is told why.
+                tokio::task::spawn_local(async move { shared.fill(ipv6, LOW).await });
+            }
+            Ok(TcpSocket::from_std_stream(TcpStream::from(socket)))
+        })
+    }
+}
+
+impl Shared {
+    fn stock(&self, ipv6: bool) -> &RefCell<Vec<OwnedFd>> {
+        if ipv6 { &self.v6 } else { &self.v4 }
+    }
+
+    async fn take(&self, ipv6: bool) -> io::Result<OwnedFd> {
+        loop {
+            if let Some(socket) = self.stock(ipv6).borrow_mut().pop() {
+                return Ok(socket);
+            }
+            self.fill(ipv6, 1).await?;
+        }
+    }
+
+    /// Asks the init for more, unless there are `enough`.
+    async fn fill(&self, ipv6: bool, enough: usize) -> io::Result<()> {
+        let mut client = self.client.lock().await;
+        if self.stock(ipv6).borrow().len() >= enough {
+            return Ok(());
+        }
+        let connected = match client.take() {
+            Some(connected) => connected,
+            None => InitClient::connect(&self.init).await.map_err(io::Error::other)?,
+        };
+        let sockets = connected.dial(if ipv6 { BATCH_V6 } else { BATCH_V4 }, ipv6).await;
+        // A refusal leaves the connection as it was; after anything else it is made anew.
+        if matches!(sockets, Ok(_) | Err(InitError::Refused(_))) {
+            *client = Some(connected);
+        }
+        let sockets = sockets.map_err(io::Error::other)?;
+        if sockets.is_empty() {
+            return Err(io::Error::other("the seal's init gave no sockets"));
+        }
+        self.stock(ipv6).borrow_mut().extend(sockets);
+        Ok(())
+    }
+}
