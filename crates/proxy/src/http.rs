@@ -65,14 +65,19 @@ pub async fn serve(flow: &Flow, mut client: Connection) {
     let snapshot = flow.worker.snapshot();
     let _on_route = flow.route(&snapshot).ok().map(|(_, metrics)| OnRoute::new(&metrics));
     drop(snapshot);
+    // Whoever connects while we drain does not know yet: one request is served, and its answer says that we close.
+    let mut is_late = phase.borrow().inbound_draining;
     loop {
-        let next = match next_head(flow, &mut client, &mut phase).await {
+        let next = match next_head(flow, &mut client, &mut phase, is_late).await {
             Ok(Some((head, head_bytes))) => Box::pin(request(flow, &mut client, head, head_bytes)).await,
-            Ok(None) => return,
+            Ok(None) => return close(client).await,
             Err(failure) => refuse_head(flow, &mut client, failure).await,
         };
         match next {
-            Next::Continue => client.rest(),
+            Next::Continue => {
+                is_late = false;
+                client.rest();
+            }
             Next::Close => return linger(client).await,
             Next::Cut => return client.stream.abort(),
         }
@@ -84,6 +89,7 @@ async fn next_head(
     flow: &Flow,
     client: &mut Connection,
     phase: &mut watch::Receiver<Phase>,
+    is_late: bool,
 ) -> Result<Option<(RequestHead, usize)>, Failure> {
     let limits = flow.worker.snapshot().limits;
     let mut head = spare_head();
@@ -95,7 +101,8 @@ async fn next_head(
             Ok(Parsed::Incomplete) => {}
             Err(reject) => return Err(Failure::Rejected(reject)),
         }
-        if head_began.is_none() && flow.is_closing(*phase.borrow_and_update()) {
+        let now = *phase.borrow_and_update();
+        if head_began.is_none() && flow.is_closing(now) && (now.stopping || !is_late) {
             return Ok(None);
         }
         let deadline = head_began.map_or(began + limits.idle_timeout, |began| began + limits.header_timeout);
@@ -343,6 +350,11 @@ async fn answer(
         Ok(Ok(())) => Next::Close,
         Ok(Err(_)) | Err(_) => Next::Cut,
     }
+}
+
+/// Ends a connection on which nothing is under way.
+async fn close(mut client: Connection) {
+    let _ = timeout(LINGER, client.stream.shutdown()).await;
 }
 
 /// Closes so that the client can read all that was written: unread bytes would make the kernel send a reset.

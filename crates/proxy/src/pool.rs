@@ -96,11 +96,6 @@ impl Pool {
         self.retired.set(true);
         self.idle.borrow_mut().clear();
     }
-
-    #[cfg(test)]
-    pub fn idle_count(&self) -> usize {
-        self.idle.borrow().len()
-    }
 }
 
 impl Slot {
