@@ -171,16 +171,23 @@ async fn acknowledge(feed: Rc<Feed>, mut applied: watch::Receiver<Applied>) {
 fn adopt(standing: StandingSockets) -> anyhow::Result<Sockets> {
     let StandingSockets { outbound_v4, outbound_v6, dns, refused, hop, udp_egress } = standing;
     let outbound = |socket| -> io::Result<OutboundListener> {
-        let listener = TcpListener::from_std(std::net::TcpListener::from(socket))?;
+        let listener = std::net::TcpListener::from(socket);
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
         Ok(OutboundListener { listener, destination: OriginalDestination::Redirected })
     };
-    let udp = |socket| UdpSocket::from_std(std::net::UdpSocket::from(socket));
-    let hop = UnixListener::from_std(std::os::unix::net::UnixListener::from(hop));
+    let udp = |socket| -> io::Result<UdpSocket> {
+        let socket = std::net::UdpSocket::from(socket);
+        socket.set_nonblocking(true)?;
+        UdpSocket::from_std(socket)
+    };
+    let hop = std::os::unix::net::UnixListener::from(hop);
+    hop.set_nonblocking(true)?;
     Ok(Sockets {
         outbound: vec![outbound(outbound_v4)?, outbound(outbound_v6)?],
         dns: Some(udp(dns)?),
         nflog: Some(refused),
-        hop: Some(HopListener::Unix(hop?)),
+        hop: Some(HopListener::Unix(UnixListener::from_std(hop)?)),
         udp_egress: udp_egress.into_iter().map(udp).collect::<io::Result<_>>()?,
     })
 }

@@ -7,3 +7,4 @@ mod memory;
 mod refused;
 mod seal;
 mod server_first;
+mod sidecar;

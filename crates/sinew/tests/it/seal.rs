@@ -63,7 +63,7 @@ fn test_program() -> PathBuf {
     copy
 }
 
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     std::env::var_os(AGAIN).map_or_else(|| binary().to_path_buf(), PathBuf::from)
 }
 
