@@ -1,1 +1,106 @@
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 
+use super::*;
+
+const WEB: &str = "spiffe://test.sinew/ns/test/svc/web/inst/web-1";
+const ORDERS: &str = "spiffe://test.sinew/ns/test/svc/orders/inst/orders-1";
+const NAME: &str = "8000.orders.test";
+
+struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Ca {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    fn identity(&self, uris: &[&str], not_after: Option<i32>) -> Result<Identity, TlsError> {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
+        if let Some(year) = not_after {
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        }
+        let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Identity::from_pem(&chain, &key.serialize_pem(), &self.pem, 0)
+    }
+
+    fn tls(&self, uri: &str) -> Tls {
+        Tls::new(&self.identity(&[uri], None).unwrap()).unwrap()
+    }
+}
+
+/// A handshake between two sides, and one byte each way, so that both have judged the other.
+async fn meet(client: &Tls, server: &Tls, expected: &str) -> (io::Result<Stream>, io::Result<Accepted>) {
+    let (near, far) = UnixStream::pair().unwrap();
+    let dial = async {
+        let mut stream =
+            client.connect(Raw::Unix(near), NAME, Alpn::Http, |id| id.as_str() == expected).await?;
+        stream.write_u8(1).await?;
+        stream.flush().await?;
+        stream.read_u8().await?;
+        Ok(stream)
+    };
+    let accept = async {
+        let mut accepted = server.accept(Raw::Unix(far)).await?;
+        accepted.stream.write_u8(1).await?;
+        accepted.stream.flush().await?;
+        accepted.stream.read_u8().await?;
+        Ok(accepted)
+    };
+    tokio::join!(dial, accept)
+}
+
+#[tokio::test]
+async fn both_sides_learn_who_the_other_is() {
+    let ca = Ca::new();
+    let (web, orders) = (ca.tls(WEB), ca.tls(ORDERS));
+    // The second and third may be resumed sessions: they are judged as well.
+    for _ in 0..3 {
+        let (dialed, accepted) = meet(&web, &orders, ORDERS).await;
+        dialed.unwrap();
+        let accepted = accepted.unwrap();
+        assert_eq!(accepted.peer.as_str(), WEB);
+        assert_eq!((accepted.server_name.as_str(), accepted.alpn), (NAME, Alpn::Http));
+    }
+    let (dialed, _) = meet(&web, &orders, WEB).await;
+    assert_eq!(dialed.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_chain_of_another_ca_is_refused_by_both() {
+    let (ours, theirs) = (Ca::new(), Ca::new());
+    let (dialed, accepted) = meet(&ours.tls(WEB), &theirs.tls(ORDERS), ORDERS).await;
+    assert!(dialed.is_err() && accepted.is_err());
+    // A client whose chain is foreign, though it trusts our bundle.
+    let mut foreign = theirs.identity(&[WEB], None).unwrap();
+    foreign.bundle = ours.identity(&[WEB], None).unwrap().bundle;
+    let (_, accepted) = meet(&Tls::new(&foreign).unwrap(), &ours.tls(ORDERS), ORDERS).await;
+    assert!(accepted.is_err());
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_refused() {
+    let ca = Ca::new();
+    let expired = Tls::new(&ca.identity(&[ORDERS], Some(2020)).unwrap()).unwrap();
+    let (dialed, _) = meet(&ca.tls(WEB), &expired, ORDERS).await;
+    assert_eq!(dialed.unwrap_err().kind(), io::ErrorKind::InvalidData);
+}
+
+#[test]
+fn an_identity_is_exactly_one_spiffe_id() {
+    let ca = Ca::new();
+    assert_eq!(ca.identity(&[WEB], None).unwrap().id.as_str(), WEB);
+    for uris in [&[][..], &[WEB, ORDERS], &["https://example.com/a"]] {
+        assert!(ca.identity(uris, None).is_err(), "{uris:?}");
+    }
+    assert!(Identity::from_pem("", "", "", 0).is_err());
+}
