@@ -84,6 +84,7 @@ pub struct Files {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Up(command::up::Arguments),
     Down(command::down::Arguments),
     Ps(command::ps::Arguments),
     Status(command::status::Arguments),
@@ -99,6 +100,12 @@ pub enum Command {
     Proxy(crate::proxy::file::Arguments),
     Version(command::version::Arguments),
     Completions(command::completions::Arguments),
+    /// Names of services, for completions
+    #[command(name = "__names", hide = true)]
+    Names,
+    /// The background process of `sinew up -d`
+    #[command(name = "__daemon", hide = true)]
+    Daemon,
 }
 
 /// Parses the command line. `Err`: it was help, or wrong; everything has been said and the exit code remains.

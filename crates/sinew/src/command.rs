@@ -29,6 +29,7 @@ pub mod scale;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod up;
 pub mod version;
 
 /// What every command is handed.

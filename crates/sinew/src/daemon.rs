@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use serde::{Deserialize, Serialize};
 use sinew_node::folders::Folders;
-use sinew_spec::admin::{AdminError, ApplyRequest, ErrorCode};
+use sinew_spec::admin::{AdminError, ApplyRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,7 +46,8 @@ pub async fn spawn(folders: &Folders, request: ApplyRequest) -> Result<(), Failu
     command.arg("__daemon").current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
     let mut child = Command::from(command).spawn().map_err(|error| failed("starting the process", &error))?;
 
-    let text = serde_json::to_vec(&request).map_err(|error| failed("writing the application down", &error))?;
+    let text =
+        serde_json::to_vec(&request).map_err(|error| failed("writing the application down", &error))?;
     let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(failed("talking to the process", &"no pipe"));
     };
@@ -54,13 +55,19 @@ pub async fn spawn(folders: &Folders, request: ApplyRequest) -> Result<(), Failu
     let _ = input.write_all(&text).await;
     drop(input);
     let mut answer = Vec::new();
-    output.take(INPUT_BYTES_MAX).read_to_end(&mut answer).await.map_err(|error| failed("hearing of it", &error))?;
+    output
+        .take(INPUT_BYTES_MAX)
+        .read_to_end(&mut answer)
+        .await
+        .map_err(|error| failed("hearing of it", &error))?;
     match serde_json::from_slice(&answer) {
         Ok(Started::Ready) => Ok(()),
         Ok(Started::Failed(error)) => Err(error.into()),
         Err(_) => {
             let ended = child.wait().await.map(|status| status.to_string()).unwrap_or_default();
-            Err(failed("the process ended at once", &ended).log(last_of(folders)).hint("its last words are above"))
+            Err(failed("the process ended at once", &ended)
+                .log(last_of(folders))
+                .hint("its last words are above"))
         }
     }
 }
@@ -71,9 +78,9 @@ pub async fn run() -> Result<(), Failure> {
     nix::unistd::setsid().ok();
     let mut text = Vec::new();
     let read = io::stdin().lock().take(INPUT_BYTES_MAX).read_to_end(&mut text);
-    let parsed = read.map_err(|error| error.to_string()).and_then(|_| {
-        serde_json::from_slice::<ApplyRequest>(&text).map_err(|error| error.to_string())
-    });
+    let parsed = read
+        .map_err(|error| error.to_string())
+        .and_then(|_| serde_json::from_slice::<ApplyRequest>(&text).map_err(|error| error.to_string()));
     drop(text);
     let ApplyRequest { application, environment } = parsed.map_err(|error| {
         Failure::bad_input("arguments", format!("no application on standard input: {error}"))

@@ -5,16 +5,13 @@ use std::process::ExitCode;
 mod arguments;
 mod command;
 
-#[allow(dead_code, reason = "served by the engine of a running application")]
 mod admin;
-#[allow(dead_code, reason = "started by `up`")]
+mod daemon;
 mod engine;
 mod operation;
 
-#[allow(dead_code, reason = "handed to the launcher by `up`")]
 mod registry;
 
-#[expect(dead_code, reason = "used by `up`")]
 mod build;
 mod proxy;
 mod sys;
@@ -22,7 +19,6 @@ mod sys;
 mod failure;
 mod load;
 mod log;
-#[expect(dead_code, reason = "used by `up`")]
 mod progress;
 mod project;
 mod select;
@@ -59,6 +55,7 @@ fn main() -> ExitCode {
 
 fn run(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
     match command {
+        Command::Up(arguments) => asking(command::up::run(arguments, context)),
         Command::Down(arguments) => asking(command::down::run(arguments, context)),
         Command::Ps(arguments) => asking(command::ps::run(arguments, context)),
         Command::Status(arguments) => asking(command::status::run(arguments, context)),
@@ -74,6 +71,8 @@ fn run(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Proxy(arguments) => proxy::file::run(arguments),
         Command::Version(arguments) => command::version::run(arguments, context).map(success),
         Command::Completions(arguments) => command::completions::run(arguments, context).map(success),
+        Command::Names => asking(command::completions::names(context)),
+        Command::Daemon => asking(daemon::run()),
     }
 }
 

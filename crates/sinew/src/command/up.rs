@@ -63,8 +63,11 @@ enum Posture {
 
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     if arguments.posture == Posture::Explicit {
-        return Err(Failure::bad_input("impossible", "the explicit posture is not there yet; nothing was started")
-            .hint("leave --posture away; `sinew check` tells whether this host can seal"));
+        return Err(Failure::bad_input(
+            "impossible",
+            "the explicit posture is not there yet; nothing was started",
+        )
+        .hint("leave --posture away; `sinew check` tells whether this host can seal"));
     }
     let loaded = context.load(arguments.place.as_deref(), &arguments.files)?;
     context.warn(&loaded.warnings);
@@ -105,7 +108,8 @@ impl Up<'_> {
         }
         if !self.arguments.detach {
             let name = client.application();
-            let hint = format!("{name} runs in the background: `sinew logs -f` follows it, `sinew down` ends it\n");
+            let hint =
+                format!("{name} runs in the background: `sinew logs -f` follows it, `sinew down` ends it\n");
             self.terminal.print(&self.terminal.paint(Paint::Dim, &hint))?;
         }
         Ok(())
@@ -122,7 +126,12 @@ impl Up<'_> {
         }
         let mut out = String::new();
         for port in &status.published {
-            out.push_str(&format!("{} -> {}:{}\n", self.terminal.paint(Paint::Bold, &port.listen), port.service, port.target));
+            out.push_str(&format!(
+                "{} -> {}:{}\n",
+                self.terminal.paint(Paint::Bold, &port.listen),
+                port.service,
+                port.target
+            ));
         }
         self.terminal.print(&out)
     }
@@ -143,7 +152,10 @@ impl Up<'_> {
             () = interrupts.next() => Ok(()),
         };
         if !self.terminal.is_json() {
-            eprintln!("{}", self.terminal.paint_error(Paint::Dim, "stopping; Ctrl-C once more kills everything"));
+            eprintln!(
+                "{}",
+                self.terminal.paint_error(Paint::Dim, "stopping; Ctrl-C once more kills everything")
+            );
         }
         let stop = |kill| {
             let request = DownRequest { volumes: false, kill };
@@ -199,7 +211,8 @@ struct Interrupts {
 impl Interrupts {
     fn new() -> Result<Self, Failure> {
         let listen = |kind| {
-            signal(kind).map_err(|error| Failure::failed("signals", format!("could not listen to signals: {error}")))
+            signal(kind)
+                .map_err(|error| Failure::failed("signals", format!("could not listen to signals: {error}")))
         };
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
