@@ -117,6 +117,43 @@ fn outcome(folder: &Path, name: &str) -> (String, bool) {
     (found, loaded.application.is_ok())
 }
 
+/// The examples are what newcomers copy: they are read without a word.
+#[test]
+fn examples_give_neither_problems_nor_warnings() {
+    struct Disk;
+    impl Reader for Disk {
+        fn read(&self, path: &Path) -> io::Result<String> {
+            std::fs::read_to_string(path)
+        }
+
+        fn kind(&self, path: &Path) -> Option<PathKind> {
+            let found = std::fs::metadata(path).ok()?;
+            Some(if found.is_dir() { PathKind::Folder } else { PathKind::File })
+        }
+    }
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let folders = std::fs::read_dir(examples).unwrap().map(|entry| entry.unwrap().path());
+    let mut count = 0;
+    for folder in folders.filter(|folder| folder.join("compose.yaml").exists()) {
+        let path = folder.join("compose.yaml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let loaded = read(&ComposeInput {
+            files: vec![(path, text)],
+            folder,
+            name: None,
+            environment: &BTreeMap::new(),
+            dotenv: None,
+            profiles: Vec::new(),
+            reader: &Disk,
+            services: Vec::new(),
+        });
+        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+        assert!(loaded.application.is_ok(), "{}", loaded.application.unwrap_err());
+        count += 1;
+    }
+    assert!(count > 0, "there is no example");
+}
+
 fn inside(name: &str) -> PathBuf {
     Path::new(FOLDER).join(name)
 }

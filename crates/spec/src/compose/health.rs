@@ -113,7 +113,8 @@ enum Test {
 fn test(field: &Field<'_>, findings: &mut Findings) -> Option<Test> {
     let shell = |script: &str| Test::Command(["/bin/sh", "-c", script].map(str::to_owned).to_vec());
     if !matches!(field.node.value, Value::Sequence(_)) {
-        return Some(shell(field.filled(findings)?));
+        let text = field.filled(findings)?;
+        return Some(if text == "NONE" { Test::None } else { shell(text) });
     }
     let items = field.items(findings)?;
     let words: Option<Vec<&str>> = items.iter().map(|item| item.text(findings)).collect();

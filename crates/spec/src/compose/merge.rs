@@ -1,8 +1,8 @@
 //! Several files become one, by the merge rules of the Compose Specification: mappings merge, lists append, the rest is
 //! replaced; with exceptions by key. Later files win.
 //!
-//! Lists whose items have an identity (ports, mounts, variables…) are appended here; that a later item replaces an
-//! earlier one of the same identity is decided where the items are understood.
+//! What is mounted somewhere replaces what was mounted there. That the same port or file is said again is settled where
+//! the items are understood.
 
 use super::source::{At, Findings};
 use super::yaml::{Entry, Merge, Node, Value, push_key};
@@ -21,6 +21,8 @@ enum Rule {
     Dependencies,
     /// A string is a list of one.
     List,
+    /// Items stand for places that the service sees.
+    Targets,
 }
 
 fn rule(path: &[&str]) -> Rule {
@@ -35,6 +37,7 @@ fn rule(path: &[&str]) -> Rule {
         ["services", _, "networks"] => Rule::Names,
         ["services", _, "depends_on"] => Rule::Dependencies,
         ["services", _, "env_file" | "tmpfs" | "profiles"] => Rule::List,
+        ["services", _, "volumes" | "devices" | "secrets" | "configs"] => Rule::Targets,
         _ => Rule::Kind,
     }
 }
@@ -48,7 +51,7 @@ fn merge_at(base: &mut Node, over: Node, path: &mut Vec<String>, findings: &mut 
     let names: Vec<&str> = path.iter().map(String::as_str).collect();
     let rule = rule(&names);
     let over = match rule {
-        Rule::Kind => over,
+        Rule::Kind | Rule::Targets => over,
         Rule::Replace => {
             *base = over;
             return;
@@ -73,6 +76,17 @@ fn merge_at(base: &mut Node, over: Node, path: &mut Vec<String>, findings: &mut 
         (Value::Mapping(base), Value::Mapping(over)) => {
             for entry in over {
                 merge_entry(base, entry, path, findings);
+            }
+        }
+        (Value::Sequence(base), Value::Sequence(over)) if rule == Rule::Targets => {
+            let kind = path.last().map_or("", String::as_str);
+            for item in over {
+                let place = target(&item, kind);
+                match base.iter().position(|known| place.is_some() && target(known, kind) == place) {
+                    // Twice in one file is a mistake, to be reported when it is read.
+                    Some(position) if base[position].at.source != item.at.source => base[position] = item,
+                    _ => base.push(item),
+                }
             }
         }
         (Value::Sequence(base), Value::Sequence(over)) => base.extend(over),
@@ -110,6 +124,19 @@ fn merge_entry(base: &mut Vec<Entry>, entry: Entry, path: &mut Vec<String>, find
     }
     merge_at(&mut known.value, entry.value, path, findings);
     path.pop();
+}
+
+/// Where an item of such a list appears, as written.
+fn target<'a>(item: &'a Node, kind: &str) -> Option<&'a str> {
+    let text = |key: &str| match &item.get(key)?.value.value {
+        Value::Scalar { text, .. } => Some(text.as_str()),
+        _ => None,
+    };
+    match &item.value {
+        Value::Scalar { text, .. } if matches!(kind, "secrets" | "configs") => Some(text),
+        Value::Scalar { text, .. } => text.split(':').nth(1).or(Some(text)),
+        _ => text("target").or_else(|| text("source")),
+    }
 }
 
 /// What is taken back in the first file that says it was never said.

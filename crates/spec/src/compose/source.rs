@@ -1,5 +1,6 @@
 //! Texts and places in them, and the list of what was found.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -146,8 +147,10 @@ impl Findings {
             self.sources.iter().position(|known| known.path == path)
         };
         list.sort_by_cached_key(|(source, problem)| (rank(*source), problem.line, problem.column));
-        list.dedup_by(|(_, b), (_, a)| {
-            a.file == b.file && a.line == b.line && a.column == b.column && a.what == b.what
+        // The content of an anchor is read once for each alias.
+        let mut seen = HashSet::new();
+        list.retain(|(_, problem)| {
+            seen.insert((problem.file.clone(), problem.line, problem.column, problem.what.clone()))
         });
         let lines = |source: SourceId, line: u32| {
             let source = &self.sources[usize::from(source.0)];
