@@ -52,6 +52,8 @@ pub struct Feed {
     pub configs: watch::Receiver<Option<Arc<ProxyConfig>>>,
     /// As whom; `None`: nothing is certified yet. An expired one stays until it is replaced.
     pub identities: watch::Receiver<Option<Arc<Identity>>>,
+    /// Why no certificate was given, the last time that it was refused.
+    pub refusals: watch::Receiver<Option<String>>,
     reports: watch::Sender<Report>,
     task: JoinHandle<()>,
 }
@@ -74,11 +76,13 @@ impl Feed {
         let recent = config.iter().cloned().collect();
         let (configs, configs_out) = watch::channel(config);
         let (identities, identities_out) = watch::channel(identity);
+        let (refusals, refusals_out) = watch::channel(None);
         let (reports, reports_in) = watch::channel(Report::default());
         let line = Line {
             options,
             configs,
             identities,
+            refusals,
             reports: reports_in,
             recent,
             serving: None,
@@ -86,7 +90,13 @@ impl Feed {
             renew_at,
             asked: None,
         };
-        Self { configs: configs_out, identities: identities_out, reports, task: tokio::spawn(line.run()) }
+        Self {
+            configs: configs_out,
+            identities: identities_out,
+            refusals: refusals_out,
+            reports,
+            task: tokio::spawn(line.run()),
+        }
     }
 
     /// Requests meet this revision now: acknowledged, and kept as the last-good state.
@@ -110,6 +120,7 @@ struct Line {
     options: FeedOptions,
     configs: watch::Sender<Option<Arc<ProxyConfig>>>,
     identities: watch::Sender<Option<Arc<Identity>>>,
+    refusals: watch::Sender<Option<String>>,
     reports: watch::Receiver<Report>,
     /// What the proxy may be about to serve.
     recent: VecDeque<Arc<ProxyConfig>>,
@@ -209,7 +220,8 @@ impl Line {
                 last_good::write(&self.options.last_good, &self.good);
                 self.identities.send_replace(Some(Arc::new(identity)));
             }
-            ControlMessage::Refused { .. } => {
+            ControlMessage::Refused { reason } => {
+                self.refusals.send_replace(Some(reason));
                 self.asked = None;
                 self.renew_at = (self.options.clock)() + REFUSED_PAUSE;
             }

@@ -68,17 +68,22 @@ impl Instance {
     pub fn in_routing(&self) -> bool {
         self.routing == Routing::In && matches!(self.lease, Lease::Held | Lease::Away { .. })
     }
+
+    fn visible(&self) -> (bool, Routing) {
+        (self.in_routing(), self.routing)
+    }
 }
 
 #[derive(Debug)]
 pub struct Registry {
     grace: Duration,
     instances: BTreeMap<InstanceName, Instance>,
+    visible_changes: u64,
 }
 
 impl Registry {
     pub fn new(grace: Duration) -> Self {
-        Self { grace, instances: BTreeMap::new() }
+        Self { grace, instances: BTreeMap::new(), visible_changes: 0 }
     }
 
     /// An instance, or a later life of a known one. Its lease says how it came: `Fresh` when it begins, `Away` when it
@@ -89,11 +94,12 @@ impl Registry {
             return Err(Stale { instance: name.clone(), known, told: instance.epoch });
         }
         self.instances.insert(name.clone(), instance);
+        self.visible_changes += 1;
         Ok(())
     }
 
     pub fn remove(&mut self, name: &InstanceName) {
-        self.instances.remove(name);
+        self.visible_changes += u64::from(self.instances.remove(name).is_some());
     }
 
     /// False: there is no such instance.
@@ -117,7 +123,9 @@ impl Registry {
 
     fn change(&mut self, name: &InstanceName, change: impl FnOnce(&mut Instance)) {
         if let Some(instance) = self.instances.get_mut(name) {
+            let before = instance.visible();
             change(instance);
+            self.visible_changes += u64::from(instance.visible() != before);
         }
     }
 
@@ -126,11 +134,21 @@ impl Registry {
         if self.is_mass_loss() {
             return;
         }
-        for instance in self.instances.values_mut() {
-            if matches!(instance.lease, Lease::Away { since } if now >= since + self.grace) {
-                instance.lease = Lease::Expired;
-            }
+        let grace = self.grace;
+        let over: Vec<InstanceName> = self
+            .instances
+            .iter()
+            .filter(|(_, instance)| matches!(instance.lease, Lease::Away { since } if now >= since + grace))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in over {
+            self.change(&name, |instance| instance.lease = Lease::Expired);
         }
+    }
+
+    /// Grows with everything that a proxy could be told of; a lease that is held instead of away is nothing of that.
+    pub fn visible_changes(&self) -> u64 {
+        self.visible_changes
     }
 
     /// When [`Registry::sweep`] may next change something; `None`: not before further news.

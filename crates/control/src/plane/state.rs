@@ -35,6 +35,8 @@ pub struct State {
     changes: VecDeque<Concerned>,
     /// Lives begun, of all instances: the epoch of the next one is higher.
     epochs: Epoch,
+    /// [`Registry::visible_changes`] as it was published last; `None`: everything may differ.
+    published_changes: Option<u64>,
 }
 
 /// Whom a revision concerned.
@@ -109,6 +111,7 @@ impl State {
             revision: 0,
             changes: VecDeque::new(),
             epochs: 0,
+            published_changes: None,
         }
     }
 
@@ -122,6 +125,7 @@ impl State {
         self.addresses = addresses;
         self.application = application;
         self.published = published;
+        self.published_changes = None;
         Ok(())
     }
 
@@ -143,7 +147,12 @@ impl State {
     }
 
     /// Compares what every proxy should be told with what it was told; those that differ get a new revision.
+    /// Most news (acknowledgements above all) changes nothing of that, and costs nothing.
     pub fn publish(&mut self) {
+        let changes = self.registry.visible_changes();
+        if self.published_changes.replace(changes) == Some(changes) {
+            return;
+        }
         let view = View {
             application: &self.application,
             published: &self.published,

@@ -131,6 +131,7 @@ proptest! {
         for news in history {
             let before: BTreeMap<InstanceName, Instance> =
                 registry.instances().map(|(name, instance)| (name.clone(), instance.clone())).collect();
+            let changes_before = registry.visible_changes();
             let told = match &news {
                 News::Add(n, epoch) => {
                     let known = registry.get(&name(*n)).map(|instance| instance.epoch);
@@ -172,6 +173,15 @@ proptest! {
                         .filter(|(_, i)| matches!(i.lease, Lease::Away { .. } | Lease::Expired)).count();
                     prop_assert!(lost <= held, "{lost} lost, {held} held");
                 }
+            }
+            // Whoever looks at the counter misses nothing that a proxy could be told.
+            let visible = |instances: &BTreeMap<InstanceName, Instance>| -> Vec<_> {
+                instances.iter().map(|(name, i)| (name.clone(), i.epoch, i.visible())).collect()
+            };
+            let after: BTreeMap<InstanceName, Instance> =
+                registry.instances().map(|(name, instance)| (name.clone(), instance.clone())).collect();
+            if visible(&before) != visible(&after) {
+                prop_assert!(registry.visible_changes() > changes_before);
             }
             // Nothing that sweeping could do is left undone, so the sweeper never spins.
             prop_assert!(registry.next_expiry().is_none_or(|at| at > now));
