@@ -201,7 +201,8 @@ impl Instance {
         };
         let declared = self.service.health.is_some();
         self.board(|view| {
-            view.state = InstanceState::Running;
+            // Without a declared check there is no health to show, and it runs when it can be called.
+            view.state = if declared { InstanceState::Running } else { InstanceState::Starting };
             view.service_pid_inside = Some(pid);
             view.started_unix_ms = Some(started_unix_ms);
             view.exit_code = None;
@@ -370,18 +371,21 @@ impl Judge<'_> {
             Ok(revision) => revision,
             Err(error) => return self.shared.log(&error.to_string()),
         };
+        if able {
+            // Whoever waits for this instance can call it when it goes ahead. Twice: an instance gets its place in
+            // routing when its own proxy serves, and that is a revision of its own.
+            self.shared.registry.applied(revision, ACKNOWLEDGE).await;
+            let revision = self.shared.registry.progress().revision;
+            self.shared.registry.applied(revision, ACKNOWLEDGE).await;
+        }
         self.shared.board.update(self.name, |view| {
             view.health = health;
             view.message = reason;
-            if !able {
-                view.ready = false;
+            view.ready = able;
+            if able {
+                view.state = InstanceState::Running;
             }
         });
-        if able {
-            // Whoever waits for this instance can call it when it goes ahead.
-            self.shared.registry.applied(revision, ACKNOWLEDGE).await;
-            self.shared.board.update(self.name, |view| view.ready = true);
-        }
         let folder = self.shared.folders.instance(self.name);
         if let Some(record) = InstanceRecord::read(&folder) {
             let _ = InstanceRecord { ready: able, ..record }.write(&folder);

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::board::{Board, View, unix_ms};
+use crate::cgroup::Cgroups;
 use crate::folders::Folders;
 use crate::instance::{Instance, Order, Situation};
 use crate::operation::Operation;
@@ -150,7 +151,9 @@ impl Launcher {
             registry: options.registry,
             board: Board::new(events.clone()),
             folders: options.folders,
+            application: options.application.name.clone(),
             host: options.host,
+            cgroups: Cgroups::detect(),
             program: options.program,
             lifeline,
             environment: Mutex::new(options.environment),
@@ -437,6 +440,7 @@ impl Launcher {
         if let Some(gateway) = self.gateway.take() {
             gateway.end().await;
         }
+        self.remove_cgroups().await;
         if self.remove_volumes {
             for volume in self.application.volumes.values() {
                 let path = self.shared.folders.volume(volume);
@@ -453,6 +457,13 @@ impl Launcher {
         let _ = self.events.send(Event::Down { unix_ms: unix_ms() });
         for pending in std::mem::take(&mut self.pending) {
             (pending.answer)();
+        }
+    }
+
+    async fn remove_cgroups(&self) {
+        let removed = self.shared.cgroups.remove_application(self.shared.application.as_str()).await;
+        if let Err(error) = removed {
+            self.shared.log(&error.to_string());
         }
     }
 

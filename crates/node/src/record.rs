@@ -32,7 +32,6 @@ pub struct InstanceRecord {
     pub ready: bool,
     /// Ends with its launcher: nothing to adopt.
     pub lifeline: bool,
-    pub limits: bool,
 }
 
 /// What an instance was started from.

@@ -5,16 +5,21 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use sinew_spec::name::ApplicationName;
+
 use crate::board::Board;
+use crate::cgroup::Cgroups;
 use crate::folders::Folders;
 use crate::plan::Host;
 use crate::registry::Registry;
 
 pub struct Shared {
+    pub application: ApplicationName,
     pub registry: Arc<dyn Registry>,
     pub board: Board,
     pub folders: Folders,
     pub host: Host,
+    pub cgroups: Cgroups,
     /// The binary.
     pub program: PathBuf,
     /// The read end of the pipe whose end ends everything; `None`: detached.

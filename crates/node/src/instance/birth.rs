@@ -14,6 +14,7 @@ use sinew_spec::proxy::HopAddress;
 use sinew_transport::descriptors;
 use sinew_transport::seal::InitError;
 
+use crate::cgroup::CgroupError;
 use crate::folders::FolderError;
 use crate::plan::{self, Plan, PlanError};
 use crate::registry::{Registration, RegistryError};
@@ -33,6 +34,8 @@ pub enum BirthError {
     Registry(#[from] RegistryError),
     #[error(transparent)]
     Plan(#[from] PlanError),
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
     #[error(transparent)]
     Seal(#[from] SealError),
     #[error(transparent)]
@@ -95,7 +98,8 @@ impl Instance {
     }
 
     fn cgroups(&self) -> Result<Vec<PathBuf>, BirthError> {
-        Ok(Vec::new())
+        let application = self.shared.application.as_str();
+        Ok(self.shared.cgroups.create(application, self.name.as_str(), &self.service.limits)?)
     }
 
     fn record(&self, init: Option<ProcessId>, command: &sinew_spec::seal::Command) -> InstanceRecord {
@@ -111,7 +115,6 @@ impl Instance {
             restarts: self.restarts.total(),
             ready: false,
             lifeline: self.shared.lifeline.is_some(),
-            limits: self.service.limits != sinew_spec::application::Limits::default(),
         }
     }
 

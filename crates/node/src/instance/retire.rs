@@ -113,6 +113,10 @@ impl Instance {
         if let Err(error) = self.shared.registry.leave(&self.name) {
             self.shared.log(&error.to_string());
         }
+        let application = self.shared.application.as_str();
+        if let Err(error) = self.shared.cgroups.remove(application, self.name.as_str()).await {
+            self.shared.log(&error.to_string());
+        }
         if let Err(error) = self.folder().clear() {
             self.shared.log(&format!("clearing the folder of {}: {error}", self.name));
         }

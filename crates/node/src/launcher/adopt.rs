@@ -2,6 +2,7 @@
 
 use super::*;
 
+use sinew_spec::name::ApplicationName;
 use sinew_spec::proxy::GATEWAY_SERVICE;
 
 use super::gateway::registration;
@@ -33,6 +34,7 @@ impl Launcher {
             let alive = record.init.or(record.sidecar).is_some_and(ProcessId::is_alive);
             if !detached || record.lifeline || !alive {
                 end(&record).await;
+                self.remove_cgroup(&record).await;
                 let _ = folder.remove();
             } else if record.service.as_str() == GATEWAY_SERVICE {
                 registrations.push(registration(&folder));
@@ -68,6 +70,7 @@ impl Launcher {
                     let _ = self.shared.registry.leave(&record.instance);
                     self.shared.board.remove(&record.instance);
                     end(&record).await;
+                    self.remove_cgroup(&record).await;
                     let _ = self.shared.folders.instance(&record.instance).remove();
                 }
             }
@@ -80,6 +83,13 @@ impl Launcher {
             }
         }
         self.declare()
+    }
+
+    async fn remove_cgroup(&self, record: &InstanceRecord) {
+        let (application, instance) = (self.shared.application.as_str(), record.instance.as_str());
+        if let Err(error) = self.shared.cgroups.remove(application, instance).await {
+            self.shared.log(&error.to_string());
+        }
     }
 
     fn read_records(&self) -> Result<Vec<(InstanceFolder, InstanceRecord)>, AdminError> {
@@ -115,7 +125,11 @@ pub fn earlier_published(folders: &Folders) -> Vec<Published> {
 
 /// Ends whatever a launcher that is gone has left on this host. The caller holds the lock, and removes the run folder
 /// when that is all it wants (`down` without a launcher). True: something was still running, or a volume removed.
-pub async fn clean(folders: &Folders, remove_volumes: bool) -> std::io::Result<bool> {
+pub async fn clean(
+    folders: &Folders,
+    application: &ApplicationName,
+    remove_volumes: bool,
+) -> std::io::Result<bool> {
     let mut something = false;
     for folder in folders.instance_folders()? {
         if let Some(record) = InstanceRecord::read(&folder) {
@@ -124,6 +138,8 @@ pub async fn clean(folders: &Folders, remove_volumes: bool) -> std::io::Result<b
         }
         folder.remove()?;
     }
+    let removed = Cgroups::detect().remove_application(application.as_str()).await;
+    removed.map_err(std::io::Error::other)?;
     if remove_volumes {
         let record: Option<ApplicationRecord> = record::read(&folders.application_record());
         let volumes = record.map(|record| record.application.volumes).unwrap_or_default();

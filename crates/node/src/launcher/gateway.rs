@@ -63,7 +63,6 @@ impl Launcher {
             restarts: 0,
             ready: false,
             lifeline: self.shared.lifeline.is_some(),
-            limits: false,
         };
         let tell = move |id: Option<crate::process::ProcessId>| {
             if let Ok(mut process) = process.lock() {

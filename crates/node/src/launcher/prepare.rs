@@ -24,6 +24,7 @@ pub fn prepare(
     environment: &BTreeMap<String, String>,
     earlier: &[Published],
 ) -> Result<Vec<Published>, Vec<Refusal>> {
+    let cgroups = Cgroups::detect();
     let mut refusals = Vec::new();
     let mut published = Vec::new();
     // Held until all are chosen, so that none is chosen twice.
@@ -34,9 +35,9 @@ pub fn prepare(
             refuse(error.to_string());
         }
         if service.limits != Limits::default()
-            && let Err(reason) = limits_possible()
+            && let Err(error) = cgroups.check(&service.limits)
         {
-            refuse(reason);
+            refuse(error.to_string());
         }
         for port in &service.published {
             let known = earlier.iter().find(|known| {
@@ -85,9 +86,4 @@ fn port_words(host: std::net::IpAddr, port: Option<u16>, error: &io::Error) -> S
         _ => String::new(),
     };
     format!("publishing port {port} on {host}: {error}{hint}")
-}
-
-/// Resource limits need control groups that may be written to.
-fn limits_possible() -> Result<(), String> {
-    Err("`deploy.resources.limits` needs control groups that this launcher may write to".to_owned())
 }
