@@ -156,7 +156,9 @@ pub const RESERVED_PORT: u16 = 64_999;
 /// The control plane's side of the stream that feeds a proxy: JSON frames, each a big-endian u32 length and that many
 /// bytes (at most [`FRAME_BYTES_MAX`]), over the proxy's own Unix socket, which is also what identifies the proxy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+// Tagged from outside: what is tagged from inside is buffered by serde, and then the numbers that are keys of maps
+// (ports) cannot be read back.
+#[serde(rename_all = "snake_case")]
 pub enum ControlMessage {
     Config {
         config: Box<ProxyConfig>,
@@ -173,7 +175,7 @@ pub enum ControlMessage {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum ProxyMessage {
     /// First message: which revision is being served (0: none), so that a control plane that restarted can compare.
     Hello {
@@ -220,4 +222,30 @@ pub struct Bootstrap {
 pub enum Posture {
     Sidecar,
     Gateway,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::{ApplicationName, TrustDomain};
+
+    #[test]
+    fn a_configuration_with_declared_ports_comes_back_whole() {
+        let protocols = BTreeMap::from([(8000, Protocol::Http), (1883, Protocol::Tcp)]);
+        let config = ProxyConfig {
+            revision: 7,
+            trust_domain: TrustDomain::from("shop.sinew"),
+            namespace: ApplicationName::from("shop"),
+            service: ServiceName::from("orders"),
+            instance: InstanceName::from("orders-1"),
+            inbound: Some(Inbound { protocols, callers: Vec::new(), draining: false }),
+            destinations: Vec::new(),
+            egress: Vec::new(),
+            published: Vec::new(),
+            limits: ProxyLimits::default(),
+        };
+        let message = ControlMessage::Config { config: Box::new(config) };
+        let text = serde_json::to_string(&message).expect("serializes");
+        assert_eq!(serde_json::from_str::<ControlMessage>(&text).expect("reads back"), message);
+    }
 }
