@@ -52,6 +52,14 @@ impl Context {
         target::find(name.as_deref(), &self.wanted(None, &Files::default()), &current_folder()?)
     }
 
+    /// `None`: it is known which one is meant, and nothing of it runs.
+    pub fn target_if_any(&self) -> Result<Option<Target>, Failure> {
+        match self.target() {
+            Err(failure) if failure.code == "not_running" => Ok(None),
+            target => target.map(Some),
+        }
+    }
+
     /// Reads and checks what is meant.
     pub fn load(&self, place: Option<&Path>, files: &Files) -> Result<Loaded, Failure> {
         let project = project::find(&self.wanted(place, files), &current_folder()?)?;

@@ -9,7 +9,7 @@ use sinew_client::admin::{Client, Events};
 use sinew_node::folders::Folders;
 use sinew_spec::admin::Event;
 use sinew_spec::name::{InstanceName, ServiceName};
-use sinew_spec::status::{ApplicationStatus, Health, InstanceState, ServiceStatus};
+use sinew_spec::status::{ApplicationStatus, Health, InstanceState, InstanceStatus, ServiceStatus};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::log;
 use crate::operation::Handle;
 use crate::terminal::{Paint, Terminal, harmless};
-use crate::units::{count, span};
+use crate::units::{count, now_unix_ms, span};
 use crate::view::{is_good, is_settled};
 
 mod picture;
@@ -28,6 +28,10 @@ const LOG_LINES: usize = 10;
 const RESTARTS_MAX: u32 = 5;
 /// Should an event have been missed, the state is asked for.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Of a service without a health check all that can be told is that it does not end at once.
+const UNCHECKED_FOR: Duration = Duration::from_millis(500);
+/// An instance in trouble may be about to be replaced.
+const HOPELESS_FOR: Duration = Duration::from_millis(400);
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 
 /// Where the news come from.
@@ -100,11 +104,19 @@ pub async fn wait(
     tokio::pin!(deadline);
     loop {
         if model.is_ready() {
-            screen.finish();
-            return screen.lines(&[model.summary(started.elapsed())]);
+            screen.lines(&model.resync(feed.status().await?))?;
+            match model.settles_in(now_unix_ms()) {
+                Some(Duration::ZERO) => {
+                    screen.finish();
+                    return screen.lines(&[model.summary(started.elapsed())]);
+                }
+                Some(rest) => tokio::time::sleep(rest).await,
+                None => {}
+            }
+            continue;
         }
         if patience.fail_early
-            && let Some(failed) = model.failed()
+            && let Some(failed) = model.failed(Instant::now())
         {
             screen.finish();
             return Err(explain(&failed, folders));
@@ -115,7 +127,12 @@ pub async fn wait(
                     screen.finish();
                     return Err(Failure::failed("down", "the application went down before it was up"));
                 }
-                Some(event) => screen.lines(&model.apply(event))?,
+                Some(event) => {
+                    screen.lines(&model.apply(event))?;
+                    if model.stale {
+                        screen.lines(&model.resync(feed.status().await?))?;
+                    }
+                }
             },
             _ = asks.tick() => screen.lines(&model.resync(feed.status().await?))?,
             _ = draws.tick() => screen.draw(&model),
@@ -169,9 +186,18 @@ fn describe(service: &ServiceStatus) -> String {
     format!("{}: {}", service.name, phase(service))
 }
 
+/// It will not come up by itself.
+fn is_hopeless(instance: &InstanceStatus) -> bool {
+    match instance.state {
+        InstanceState::Exited => !is_good(instance),
+        InstanceState::Backoff => instance.restarts >= RESTARTS_MAX,
+        InstanceState::Running => instance.health == Health::Unhealthy,
+        _ => false,
+    }
+}
+
 /// What a service is at, in words.
 fn phase(service: &ServiceStatus) -> String {
-    let first = |is: fn(InstanceState) -> bool| service.instances.iter().find(|instance| is(instance.state));
     let good = service.instances.iter().filter(|instance| is_good(instance)).count();
     let with = |words: String, message: &Option<String>| match message {
         Some(message) => format!("{words}: {}", harmless(message, false)),
@@ -193,13 +219,16 @@ fn phase(service: &ServiceStatus) -> String {
             more => format!("{more} {word}"),
         };
     }
-    if let Some(crashing) = first(|state| state == InstanceState::Backoff) {
-        let code = crashing.exit_code.map(|code| format!(" with exit code {code}")).unwrap_or_default();
-        return with(format!("ended{code}, is tried again"), &crashing.message);
+    let how = |instance: &InstanceStatus| match (&instance.message, instance.exit_code) {
+        (Some(message), _) => harmless(message, false),
+        (None, Some(code)) => format!("ended with code {code}"),
+        (None, None) => "ended".to_owned(),
+    };
+    if let Some(crashing) = service.instances.iter().find(|i| i.state == InstanceState::Backoff) {
+        return format!("{}; is tried again", how(crashing));
     }
     if let Some(exited) = service.instances.iter().find(|i| i.state == InstanceState::Exited && !is_good(i)) {
-        let code = exited.exit_code.map(|code| format!(" with exit code {code}")).unwrap_or_default();
-        return with(format!("ended{code}"), &exited.message);
+        return how(exited);
     }
     if !service.waits_for.is_empty() {
         return format!("waits for {}", service.waits_for.join(", "));
@@ -220,13 +249,16 @@ fn phase(service: &ServiceStatus) -> String {
 struct Model {
     services: BTreeMap<ServiceName, ServiceStatus>,
     failed: Option<Failed>,
-    ready: bool,
+    /// Something ended: how it ended is told by the next status.
+    stale: bool,
+    /// Instances that will not come up by themselves, and since when this is known.
+    hopeless: BTreeMap<InstanceName, Instant>,
 }
 
 impl Model {
     fn new(status: ApplicationStatus) -> Self {
         let services = status.services.into_iter().map(|service| (service.name.clone(), service)).collect();
-        Self { services, failed: None, ready: false }
+        Self { services, failed: None, stale: false, hopeless: BTreeMap::new() }
     }
 
     fn services(&self) -> impl Iterator<Item = &ServiceStatus> {
@@ -234,24 +266,47 @@ impl Model {
     }
 
     fn is_ready(&self) -> bool {
-        self.ready || self.services().all(is_settled)
+        !self.stale && self.services().all(is_settled)
     }
 
-    /// The first thing that makes waiting pointless.
-    fn failed(&self) -> Option<Failed> {
-        if let Some(failed) = &self.failed {
-            return Some(failed.clone());
+    /// How long until what has no health check has run for [`UNCHECKED_FOR`]; `None`: it is not ready after all.
+    fn settles_in(&self, now_unix_ms: u64) -> Option<Duration> {
+        if !self.is_ready() {
+            return None;
         }
-        self.services().find_map(|service| {
-            let hopeless = service.instances.iter().find(|instance| match instance.state {
-                InstanceState::Exited => !is_good(instance),
-                InstanceState::Backoff => instance.restarts >= RESTARTS_MAX,
-                InstanceState::Running => instance.health == Health::Unhealthy,
-                _ => false,
-            })?;
-            let reason = hopeless.message.clone().unwrap_or_else(|| phase(service));
-            Some(Failed { service: service.name.clone(), instance: Some(hopeless.name.clone()), reason })
-        })
+        let unchecked = self
+            .services()
+            .flat_map(|service| &service.instances)
+            .filter(|instance| instance.state == InstanceState::Running && instance.health == Health::None);
+        let youngest = unchecked.filter_map(|instance| instance.started_unix_ms).max();
+        let ran = youngest
+            .map_or(UNCHECKED_FOR, |youngest| Duration::from_millis(now_unix_ms.saturating_sub(youngest)));
+        Some(UNCHECKED_FOR.saturating_sub(ran))
+    }
+
+    /// The first thing that makes waiting pointless. An instance that is about to be replaced is none: it has to stay
+    /// so for [`HOPELESS_FOR`].
+    fn failed(&mut self, now: Instant) -> Option<Failed> {
+        if self.failed.is_some() || self.stale {
+            return self.failed.clone();
+        }
+        let hopeless: Vec<(&ServiceStatus, &InstanceStatus)> = self
+            .services
+            .values()
+            .filter(|service| service.instances.len() <= service.wanted as usize)
+            .flat_map(|service| service.instances.iter().map(move |instance| (service, instance)))
+            .filter(|(_, instance)| is_hopeless(instance))
+            .collect();
+        self.hopeless.retain(|name, _| hopeless.iter().any(|(_, instance)| instance.name == *name));
+        for (service, instance) in hopeless {
+            let since = *self.hopeless.entry(instance.name.clone()).or_insert(now);
+            if now.duration_since(since) >= HOPELESS_FOR {
+                let reason = instance.message.clone().unwrap_or_else(|| phase(service));
+                let (service, instance) = (service.name.clone(), Some(instance.name.clone()));
+                return Some(Failed { service, instance, reason });
+            }
+        }
+        None
     }
 
     /// Lines about what changed, for a plain output.
@@ -261,8 +316,12 @@ impl Model {
             Event::Instance { service, instance, state, health, message, .. } => {
                 let Some(known) = self.services.get_mut(&service) else { return Vec::new() };
                 let before = phase(known);
-                if let Some(known) = known.instances.iter_mut().find(|known| known.name == instance) {
-                    (known.state, known.health, known.message) = (state, health, message);
+                match known.instances.iter_mut().find(|known| known.name == instance) {
+                    Some(known) if !matches!(state, InstanceState::Exited | InstanceState::Backoff) => {
+                        (known.state, known.health, known.message) = (state, health, message);
+                    }
+                    // It is new, or has an exit code now.
+                    _ => self.stale = true,
                 }
                 return changed(before, known);
             }
@@ -272,7 +331,7 @@ impl Model {
                 known.waits_for = waits_for;
                 return changed(before, known);
             }
-            Event::Ready { .. } => self.ready = true,
+            Event::Ready { .. } => self.stale = true,
             Event::Failed { service, instance, reason, .. } => {
                 let line = format!("{service}: failed: {reason}");
                 self.failed = Some(Failed { service, instance, reason });
@@ -291,6 +350,7 @@ impl Model {
             lines.extend(changed(before, service));
         }
         self.services = now;
+        self.stale = false;
         lines
     }
 

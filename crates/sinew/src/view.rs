@@ -33,6 +33,7 @@ pub fn health_of(instance: &InstanceStatus) -> (&'static str, Paint) {
     );
     match instance.health {
         _ if !runs => ("", Paint::Plain),
+        Health::None if instance.state == InstanceState::Starting => ("", Paint::Plain),
         Health::None => ("no check", Paint::Dim),
         Health::Starting => ("starting", Paint::Warn),
         Health::Healthy => ("healthy", Paint::Good),

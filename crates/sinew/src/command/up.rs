@@ -7,7 +7,9 @@ use clap::ValueEnum;
 use sinew_client::admin::Client;
 use sinew_node::folders::Folders;
 use sinew_spec::admin::{ApplyRequest, Changes, DownRequest};
+use sinew_spec::status::{ApplicationStatus, PublishedStatus};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 
 use super::Context;
 use super::logs::{LOOK_EVERY, Writer};
@@ -15,11 +17,12 @@ use crate::arguments::Files;
 use crate::engine::{Engine, Options};
 use crate::failure::Failure;
 use crate::load::Loaded;
-use crate::log::{Past, Reader};
+use crate::log::{Past, Reader, in_order};
 use crate::operation::{Handle, Operation};
 use crate::progress::{self, Feed, Patience};
 use crate::terminal::{Paint, Terminal};
 use crate::units::parse_span;
+use crate::view::is_settled;
 use crate::{build, daemon, target};
 
 /// Run the application of a compose file as a sealed mesh
@@ -101,7 +104,10 @@ impl Up<'_> {
         if !self.terminal.is_json() {
             self.terminal.print(&changes_in_words(client.application(), &changes))?;
         }
-        progress::wait(&mut feed, &self.folders, self.terminal, self.patience(true)).await?;
+        let settled = feed.status().await?.services.iter().all(is_settled);
+        if !changes.is_empty() || !settled {
+            progress::wait(&mut feed, &self.folders, self.terminal, self.patience(true)).await?;
+        }
         if self.terminal.is_json() {
             let status = client.status(false).await?;
             return self.terminal.print_json(&serde_json::json!({ "changes": changes, "status": status }));
@@ -124,16 +130,7 @@ impl Up<'_> {
         if self.terminal.is_json() {
             return self.terminal.print_json(&serde_json::json!({ "status": status }));
         }
-        let mut out = String::new();
-        for port in &status.published {
-            out.push_str(&format!(
-                "{} -> {}:{}\n",
-                self.terminal.paint(Paint::Bold, &port.listen),
-                port.service,
-                port.target
-            ));
-        }
-        self.terminal.print(&out)
+        self.print_published(&status)
     }
 
     /// Everything lives and ends with this process.
@@ -146,58 +143,106 @@ impl Up<'_> {
         let running = engine.run();
         tokio::pin!(running);
 
+        let mut logs = Logs::new(self.terminal, self.folders.clone());
         let ended = tokio::select! {
             ended = &mut running => return Ok(ended?),
-            ended = self.accompany(&handle) => ended,
+            ended = self.accompany(&handle, &mut logs) => ended,
             () = interrupts.next() => Ok(()),
         };
         if !self.terminal.is_json() {
-            eprintln!(
-                "{}",
-                self.terminal.paint_error(Paint::Dim, "stopping; Ctrl-C once more kills everything")
-            );
+            let words = "stopping; Ctrl-C once more kills everything";
+            eprintln!("{}", self.terminal.paint_error(Paint::Dim, words));
         }
         let stop = |kill| {
             let request = DownRequest { volumes: false, kill };
             let handle = handle.clone();
             async move { handle.ask(|reply| Operation::Down { request, reply }).await }
         };
+        let kill = async {
+            interrupts.next().await;
+            // It is answered by the end of everything, which is awaited beside.
+            drop(stop(true).await);
+            std::future::pending::<()>().await;
+        };
+        let unseen = async {
+            // Nobody reads any more: everything is ended all the same.
+            drop(logs.follow(None).await);
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
-            stopped = async { tokio::join!(stop(false), &mut running).1 } => stopped?,
-            () = interrupts.next() => {
-                let (_, stopped) = tokio::join!(stop(true), &mut running);
-                stopped?;
-            }
+            (_, stopped) = async { tokio::join!(stop(false), &mut running) } => stopped?,
+            () = kill => {}
+            () = unseen => {}
         }
+        drop(logs.look());
         ended
     }
 
     /// Progress until it is up, then the logs. Ends only with an error.
-    async fn accompany(&self, handle: &Handle) -> Result<(), Failure> {
+    async fn accompany(&self, handle: &Handle, logs: &mut Logs<'_>) -> Result<(), Failure> {
         let mut feed = Feed::here(handle.clone());
         progress::wait(&mut feed, &self.folders, self.terminal, self.patience(false)).await?;
-        let mut reader = Reader::default();
-        let mut writer = Writer::new(self.terminal, false, true);
-        let mut looks = tokio::time::interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let mut names = tokio::time::interval(LOOK_EVERY * 5);
-        loop {
-            tokio::select! {
-                _ = looks.tick() => writer.write(&reader.read())?,
-                _ = names.tick() => {
-                    let status = handle.status(false).await?;
-                    for instance in status.services.iter().flat_map(|service| &service.instances) {
-                        writer.know([&instance.name]);
-                        let folder = self.folders.instance(&instance.name);
-                        writer.write(&reader.add(&instance.name, &folder, Past::default()))?;
-                    }
-                }
-            }
+        if !self.terminal.is_json() {
+            self.print_published(&handle.status(false).await?)?;
         }
+        logs.follow(Some(handle)).await
+    }
+
+    fn print_published(&self, status: &ApplicationStatus) -> Result<(), Failure> {
+        let mut out = String::new();
+        for PublishedStatus { listen, service, target } in &status.published {
+            out.push_str(&format!("{} -> {service}:{target}\n", self.terminal.paint(Paint::Bold, listen)));
+        }
+        self.terminal.print(&out)
     }
 
     fn patience(&self, fail_early: bool) -> Patience {
         Patience { timeout: self.arguments.wait_timeout, fail_early }
+    }
+}
+
+/// What services write, as they write it.
+struct Logs<'a> {
+    folders: Folders,
+    reader: Reader,
+    writer: Writer<'a>,
+}
+
+impl<'a> Logs<'a> {
+    fn new(terminal: &'a Terminal, folders: Folders) -> Self {
+        Self { folders, reader: Reader::default(), writer: Writer::new(terminal, false, true) }
+    }
+
+    /// Ends only with an error. `engine`: whom to ask for instances; `None`: those known are followed.
+    async fn follow(&mut self, engine: Option<&Handle>) -> Result<(), Failure> {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut names = tokio::time::interval(LOOK_EVERY * 5);
+        names.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                _ = looks.tick() => self.look()?,
+                _ = names.tick() => if let Some(engine) = engine {
+                    self.add(&engine.status(false).await?)?;
+                },
+            }
+        }
+    }
+
+    fn add(&mut self, status: &ApplicationStatus) -> Result<(), Failure> {
+        let instances = || status.services.iter().flat_map(|service| &service.instances);
+        self.writer.know(instances().map(|instance| &instance.name));
+        let mut entries = Vec::new();
+        for instance in instances() {
+            let folder = self.folders.instance(&instance.name);
+            entries.extend(self.reader.add(&instance.name, &folder, Past::default()));
+        }
+        in_order(&mut entries);
+        self.writer.write(&entries)
+    }
+
+    fn look(&mut self) -> Result<(), Failure> {
+        self.writer.write(&self.reader.read())
     }
 }
 

@@ -32,27 +32,32 @@ fn lines_tell_what_each_service_waits_for() {
         model.apply(Event::Waits { unix_ms: 0, service: "billing".into(), waits_for: Vec::new() }),
         ["billing: starting"]
     );
-    assert_eq!(model.failed(), None);
     let running = instance_event("billing", "billing-1", InstanceState::Running, Health::None);
     assert_eq!(model.apply(running), ["billing: running"]);
     assert!(model.is_ready());
     assert_eq!(model.summary(Duration::from_millis(2_310)), "4 services (5 instances) up in 2.3s");
 }
 
+/// What is said after having seen the same for long enough.
+fn failed(model: &mut Model) -> Option<String> {
+    let now = Instant::now();
+    assert_eq!(model.failed(now).filter(|_| model.failed.is_none()), None, "not at first sight");
+    model.failed(now + HOPELESS_FOR).map(|failed| failed.reason)
+}
+
 #[test]
 fn waiting_ends_where_it_is_pointless() {
-    let check = |change: fn(&mut sinew_spec::status::InstanceStatus), reason: Option<&str>| {
+    let check = |change: fn(&mut InstanceStatus), reason: Option<&str>| {
         let mut status = sample::shop();
         status.services.truncate(1);
         change(&mut status.services[0].instances[0]);
-        let failed = Model::new(status).failed();
-        assert_eq!(failed.map(|failed| failed.reason).as_deref(), reason);
+        assert_eq!(failed(&mut Model::new(status)).as_deref(), reason);
     };
     check(|_| {}, None);
-    check(|i| (i.state, i.exit_code) = (InstanceState::Exited, Some(3)), Some("ended with exit code 3"));
+    check(|i| (i.state, i.exit_code) = (InstanceState::Exited, Some(3)), Some("ended with code 3"));
     check(|i| (i.state, i.exit_code) = (InstanceState::Exited, Some(0)), None);
     check(|i| (i.state, i.restarts) = (InstanceState::Backoff, 1), None);
-    check(|i| (i.state, i.restarts) = (InstanceState::Backoff, 5), Some("ended, is tried again"));
+    check(|i| (i.state, i.restarts) = (InstanceState::Backoff, 5), Some("ended; is tried again"));
     check(|i| i.health = Health::Unhealthy, Some("unhealthy"));
 
     let mut model = Model::new(sample::shop());
@@ -63,7 +68,42 @@ fn waiting_ends_where_it_is_pointless() {
         reason: "no such command".to_owned(),
     };
     assert_eq!(model.apply(event), ["db: failed: no such command"]);
-    assert_eq!(model.failed().map(|failed| failed.reason).as_deref(), Some("no such command"));
+    assert_eq!(failed(&mut model).as_deref(), Some("no such command"));
+}
+
+#[test]
+fn what_is_being_replaced_is_no_failure() {
+    let mut status = sample::shop();
+    status.services.truncate(1);
+    let service = &mut status.services[0];
+    (service.instances[0].state, service.instances[0].exit_code) = (InstanceState::Exited, Some(1));
+    service.instances.push(sample::instance("db-2", InstanceState::Starting, Health::None, 50));
+    assert_eq!(failed(&mut Model::new(status)), None);
+}
+
+#[test]
+fn what_has_no_check_must_run_for_a_while() {
+    let mut status = sample::shop();
+    status.services.truncate(1);
+    status.services[0].instances[0].health = Health::None;
+    status.services[0].instances[0].started_unix_ms = Some(sample::NOW);
+    let model = Model::new(status);
+    assert_eq!(model.settles_in(sample::NOW + 100), Some(Duration::from_millis(400)));
+    assert_eq!(model.settles_in(sample::NOW + 501), Some(Duration::ZERO));
+    assert_eq!(Model::new(sample::shop()).settles_in(sample::NOW), None);
+}
+
+#[test]
+fn how_something_ended_is_asked_for() {
+    let mut model = Model::new(sample::shop());
+    let exited = instance_event("db", "db-1", InstanceState::Exited, Health::None);
+    model.apply(exited);
+    assert!(model.stale);
+    assert_eq!(model.failed(Instant::now()), None);
+    let mut status = sample::shop();
+    let db = &mut status.services[0].instances[0];
+    (db.state, db.exit_code) = (InstanceState::Exited, Some(0));
+    assert_eq!(model.resync(status), ["db: completed"]);
 }
 
 #[test]
