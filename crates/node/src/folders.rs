@@ -277,6 +277,11 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// The pid of the launcher that runs, or ran last.
+    pub fn holder(folders: &Folders) -> Option<i32> {
+        fs::read_to_string(folders.run.join("lock")).ok()?.trim().parse().ok()
+    }
+
     pub fn take(folders: &Folders) -> Result<Self, FolderError> {
         let path = folders.run.join("lock");
         let failed = |attempted| {

@@ -25,7 +25,7 @@ mod traffic;
 mod user;
 
 pub mod folders;
-mod process;
+pub mod process;
 
 pub mod cgroup;
 pub mod init;

@@ -1,12 +1,18 @@
 //! `sinew down`.
 
+use std::time::Duration;
+
 use sinew_node::folders::Lock;
 use sinew_node::launcher;
+use sinew_node::process::{ProcessId, Watched};
 use sinew_spec::admin::{DownRequest, ErrorCode};
 
 use super::Context;
 use crate::failure::Failure;
 use crate::target::Target;
+
+/// How long its process may take after it said that all is over.
+const LAUNCHER_END_MAX: Duration = Duration::from_secs(5);
 
 /// End the application: services, sidecars, gateway and launcher
 #[derive(Debug, clap::Args)]
@@ -29,14 +35,25 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         return say(context, None, false);
     };
     let name = target.name.as_str();
+    let launcher = Lock::holder(&target.folders).and_then(ProcessId::of);
     match target.client().down(&DownRequest { volumes, kill }).await {
-        Ok(()) => say(context, Some(name), volumes),
+        Ok(()) => {
+            ended(launcher).await;
+            say(context, Some(name), volumes)
+        }
         // The launcher is dead, what it started in the background may not be.
         Err(error) if error.code == ErrorCode::NotRunning => {
             clean(&target, volumes).await?;
             say(context, Some(name), volumes)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// The answer is the launcher's last word, not its end: whoever runs `sinew up` next wants its lock and its ports.
+async fn ended(launcher: Option<ProcessId>) {
+    if let Some(Ok(Some(process))) = launcher.map(Watched::open) {
+        let _ = tokio::time::timeout(LAUNCHER_END_MAX, process.ended()).await;
     }
 }
 
