@@ -52,8 +52,9 @@ pub struct Feed {
     pub configs: watch::Receiver<Option<Arc<ProxyConfig>>>,
     /// As whom; `None`: nothing is certified yet. An expired one stays until it is replaced.
     pub identities: watch::Receiver<Option<Arc<Identity>>>,
-    /// Why no certificate was given, the last time that it was refused.
-    pub refusals: watch::Receiver<Option<String>>,
+    /// What is wrong with the line beyond its being away: a refused certificate, a message that cannot be read. Changes
+    /// when it is something else than before.
+    pub troubles: watch::Receiver<Option<String>>,
     reports: watch::Sender<Report>,
     task: JoinHandle<()>,
 }
@@ -76,13 +77,13 @@ impl Feed {
         let recent = config.iter().cloned().collect();
         let (configs, configs_out) = watch::channel(config);
         let (identities, identities_out) = watch::channel(identity);
-        let (refusals, refusals_out) = watch::channel(None);
+        let (troubles, troubles_out) = watch::channel(None);
         let (reports, reports_in) = watch::channel(Report::default());
         let line = Line {
             options,
             configs,
             identities,
-            refusals,
+            troubles,
             reports: reports_in,
             recent,
             serving: None,
@@ -93,7 +94,7 @@ impl Feed {
         Self {
             configs: configs_out,
             identities: identities_out,
-            refusals: refusals_out,
+            troubles: troubles_out,
             reports,
             task: tokio::spawn(line.run()),
         }
@@ -120,7 +121,7 @@ struct Line {
     options: FeedOptions,
     configs: watch::Sender<Option<Arc<ProxyConfig>>>,
     identities: watch::Sender<Option<Arc<Identity>>>,
-    refusals: watch::Sender<Option<String>>,
+    troubles: watch::Sender<Option<String>>,
     reports: watch::Receiver<Report>,
     /// What the proxy may be about to serve.
     recent: VecDeque<Arc<ProxyConfig>>,
@@ -134,13 +135,24 @@ struct Line {
 impl Line {
     async fn run(mut self) {
         loop {
-            // When and why the line broke is told by the control plane's side; here it is only made anew.
             if let Ok(stream) = UnixStream::connect(&self.options.control).await {
-                let _ = self.converse(stream).await;
+                match self.converse(stream).await {
+                    // Control planes come and go.
+                    Ok(()) | Err(FrameError::Io(_)) => {}
+                    Err(error) => self.tell(error.to_string()),
+                }
             }
             self.asked = None;
             self.pause().await;
         }
+    }
+
+    fn tell(&self, trouble: String) {
+        self.troubles.send_if_modified(|told| {
+            let is_new = told.as_ref() != Some(&trouble);
+            *told = Some(trouble);
+            is_new
+        });
     }
 
     /// While the line is away, what the proxy accepts is still kept.
@@ -221,7 +233,7 @@ impl Line {
                 self.identities.send_replace(Some(Arc::new(identity)));
             }
             ControlMessage::Refused { reason } => {
-                self.refusals.send_replace(Some(reason));
+                self.tell(format!("no certificate: {reason}"));
                 self.asked = None;
                 self.renew_at = (self.options.clock)() + REFUSED_PAUSE;
             }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use sinew_client::feed::{Feed, FeedOptions};
 use sinew_control::{Control, ControlOptions, Entry, GRACE, Routing};
-use sinew_spec::application::{Application, Service};
+use sinew_spec::application::{Application, Protocol, Service};
 use sinew_spec::name::InstanceName;
 use sinew_spec::proxy::{HopAddress, ProxyConfig};
 use tokio::net::UnixListener;
@@ -36,8 +36,11 @@ impl World {
     }
 
     fn options(&self) -> ControlOptions {
-        let services: BTreeMap<_, _> =
-            ["a", "b"].map(|name| (name.into(), Service::new(name, vec!["run".into()]))).into();
+        let service = |name: &str| Service {
+            protocols: [(8000, Protocol::Http), (1883, Protocol::Tcp)].into(),
+            ..Service::new(name, vec!["run".into()])
+        };
+        let services: BTreeMap<_, _> = ["a", "b"].map(|name| (name.into(), service(name))).into();
         let application = Application {
             name: "shop".into(),
             folder: "/shop".into(),

@@ -47,7 +47,9 @@ impl Engine {
         let earlier = if foreground { Vec::new() } else { launcher::earlier_published(&folders) };
         if foreground {
             // Before ports are looked at: a gateway that was left behind holds them.
-            launcher::clean(&folders, &application.name, false).await.map_err(|error| failed("cleaning up", &error))?;
+            launcher::clean(&folders, &application.name, false)
+                .await
+                .map_err(|error| failed("cleaning up", &error))?;
         }
         let published = launcher::prepare(&application, &host, &environment, &earlier)
             .map_err(|refusals| launcher::impossible(&refusals))?;

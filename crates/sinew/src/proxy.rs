@@ -100,7 +100,7 @@ async fn run_instance(bootstrap: Bootstrap) -> anyhow::Result<()> {
     tokio::task::spawn_local(take_identities(feed.identities.clone(), identity_in));
     let (applied, applied_out) = watch::channel(Applied::default());
     tokio::task::spawn_local(acknowledge(feed.clone(), applied_out));
-    tokio::task::spawn_local(tell_refusals(feed.refusals.clone()));
+    tokio::task::spawn_local(tell_troubles(feed.troubles.clone()));
     serve(endings, |shutdown| ProxyInputs {
         config: feed.configs.clone(),
         identity,
@@ -168,10 +168,10 @@ async fn acknowledge(feed: Rc<Feed>, mut applied: watch::Receiver<Applied>) {
     }
 }
 
-async fn tell_refusals(mut refusals: watch::Receiver<Option<String>>) {
-    while refusals.changed().await.is_ok() {
-        if let Some(reason) = &*refusals.borrow_and_update() {
-            eprintln!("error: the control plane gives no certificate: {reason}");
+async fn tell_troubles(mut troubles: watch::Receiver<Option<String>>) {
+    while troubles.changed().await.is_ok() {
+        if let Some(trouble) = &*troubles.borrow_and_update() {
+            eprintln!("error: on the line to the control plane: {trouble}");
         }
     }
 }

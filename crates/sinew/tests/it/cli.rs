@@ -46,8 +46,21 @@ fn help_is_there_for_everything() {
     let sandbox = sandbox();
     let all = sandbox.sinew(&["--help"]).ok().stdout;
     for command in [
-        "up", "down", "ps", "status", "logs", "scale", "restart", "stop", "start", "exec", "port-forward", "check",
-        "config", "version", "completions",
+        "up",
+        "down",
+        "ps",
+        "status",
+        "logs",
+        "scale",
+        "restart",
+        "stop",
+        "start",
+        "exec",
+        "port-forward",
+        "check",
+        "config",
+        "version",
+        "completions",
     ] {
         assert!(all.contains(&format!("\n  {command} ")), "{command} is missing in:\n{all}");
         let help = sandbox.sinew(&[command, "--help"]).ok().stdout;
@@ -73,7 +86,10 @@ fn typing_errors_are_corrected() {
     for (typed, parts) in [
         (vec!["statsu"], vec!["unrecognized subcommand 'statsu'", "`status`?"]),
         (vec!["portforward", "a:1"], vec!["did you mean `port-forward`?"]),
-        (vec!["up", "--detatch"], vec!["unexpected argument '--detatch'", "did you mean `--detach`?", "`sinew up --help`"]),
+        (
+            vec!["up", "--detatch"],
+            vec!["unexpected argument '--detatch'", "did you mean `--detach`?", "`sinew up --help`"],
+        ),
         (vec!["scale"], vec!["SERVICE=N", "`sinew scale --help` shows examples"]),
         (vec!["scale", "orders"], vec!["write it like orders=3"]),
         (vec!["scale", "orders=many"], vec!["`many` is not a number of instances"]),
@@ -94,7 +110,9 @@ fn typing_errors_are_corrected() {
 fn all_problems_of_a_file_come_together() {
     let sandbox = sandbox();
     sandbox.write("compose.yaml", BAD);
-    for command in [vec!["check"], vec!["config"], vec!["up"], vec!["up", "-d"], vec!["check", "compose.yaml"]] {
+    for command in
+        [vec!["check"], vec!["config"], vec!["up"], vec!["up", "-d"], vec!["check", "compose.yaml"]]
+    {
         check_error(
             &sandbox.sinew(&command),
             2,
@@ -142,7 +160,11 @@ fn errors_are_json_when_json_is_wanted() {
 #[test]
 fn files_are_found_as_compose_finds_them() {
     let sandbox = sandbox();
-    check_error(&sandbox.sinew(&["config"]), 2, &["there is no compose file in", "sinew up path/to/compose.yaml"]);
+    check_error(
+        &sandbox.sinew(&["config"]),
+        2,
+        &["there is no compose file in", "sinew up path/to/compose.yaml"],
+    );
     sandbox.write("compose.yaml", GOOD);
     sandbox.write("compose.override.yaml", "services: { db: { environment: { A: '1' } } }\n");
     sandbox.write(".env", "GREETING=from the folder\n");
@@ -163,7 +185,11 @@ fn files_are_found_as_compose_finds_them() {
     assert_eq!(other["services"]["one"]["command"][1], "from the folder");
     let before = sandbox.sinew(&["-f", "other.yaml", "config", "--services"]).ok();
     assert_eq!(before.stdout, "one\n");
-    check_error(&sandbox.sinew(&["check", "othr.yaml"]), 2, &["there is no file", "did you mean `other.yaml`?"]);
+    check_error(
+        &sandbox.sinew(&["check", "othr.yaml"]),
+        2,
+        &["there is no file", "did you mean `other.yaml`?"],
+    );
     check_error(&sandbox.sinew(&["check", "orders"]), 2, &["services are not named here"]);
     check_error(&sandbox.sinew(&["check", "-f", "other.yaml", "."]), 2, &["use one of the two"]);
 }
@@ -205,7 +231,11 @@ fn commands_say_when_nothing_runs() {
 fn what_cannot_be_done_is_refused_before_anything_happens() {
     let sandbox = sandbox();
     sandbox.write("compose.yaml", GOOD);
-    check_error(&sandbox.sinew(&["up", "--posture", "explicit"]), 2, &["explicit posture", "leave --posture away"]);
+    check_error(
+        &sandbox.sinew(&["up", "--posture", "explicit"]),
+        2,
+        &["explicit posture", "leave --posture away"],
+    );
     assert_eq!(sandbox.left_over(), Vec::<String>::new());
 }
 
