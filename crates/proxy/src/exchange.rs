@@ -64,13 +64,10 @@ struct Response {
     status: u16,
     is_tunnel: bool,
     is_ended: bool,
-    head: UpstreamState,
-    downstream: Downstream,
-}
-
-/// What is needed of the answer's head when its body is over.
-struct UpstreamState {
+    is_acknowledged: bool,
+    /// The upstream allows another request on its connection.
     keep_alive: bool,
+    downstream: Downstream,
 }
 
 /// How an exchange ended.
@@ -293,7 +290,7 @@ impl Exchange {
                     self.is_answered = true;
                     moved = true;
                 }
-                Poll::Pending => {}
+                Poll::Pending => self.acknowledge_head(upstream),
             }
         }
         if !self.to_client.0.is_empty() {
@@ -308,6 +305,14 @@ impl Exchange {
             }
         }
         Ok(moved)
+    }
+
+    /// Once, when an answer's body is not there with its head.
+    fn acknowledge_head(&mut self, upstream: &Connection) {
+        if let Some(response) = self.response.as_mut().filter(|response| !response.is_acknowledged) {
+            response.is_acknowledged = true;
+            upstream.stream.acknowledge();
+        }
     }
 
     /// Parses a head if one is complete, and encodes it for the client.
@@ -348,7 +353,8 @@ impl Exchange {
             status: head.status,
             is_tunnel,
             is_ended: is_tunnel || !head.framing.has_body(),
-            head: UpstreamState { keep_alive: upstream_reusable(head, true, true, 0) },
+            is_acknowledged: false,
+            keep_alive: upstream_reusable(head, true, true, 0),
             downstream: if sent.keep_alive { downstream } else { Downstream::Close },
         });
     }
@@ -360,7 +366,7 @@ impl Exchange {
         let output_max = out.len() + OUTPUT_BYTES_MAX;
         let relayed = relay(&mut response.decoder, &mut response.encoder, &[], out, output_max);
         response.is_ended = relayed.is_ok_and(|relayed| relayed.ended);
-        response.head.keep_alive = false;
+        response.keep_alive = false;
         if response.is_ended { Ok(()) } else { Err(Failure::UpstreamGone) }
     }
 
@@ -372,7 +378,7 @@ impl Exchange {
         is_over.then(|| Ended {
             status: response.status,
             is_tunnel: response.is_tunnel,
-            is_upstream_reusable: response.head.keep_alive && is_sent && upstream.input.is_empty(),
+            is_upstream_reusable: response.keep_alive && is_sent && upstream.input.is_empty(),
             downstream: response.downstream,
         })
     }
