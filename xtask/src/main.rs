@@ -1,6 +1,7 @@
 //! The project's own chores: `cargo xtask test` is what a contributor and CI run; the rest are its stages and the heavy
 //! scenarios that CI leaves out.
 
+mod example;
 mod packages;
 mod stage;
 mod tidy;
@@ -32,7 +33,9 @@ fn main() -> ExitCode {
         "tidy" => stages.run("tidy", tidy::check),
         "lint" => stages.run("lint", lint),
         "unit" => stages.run("unit", unit),
-        "example" => stages.run("packages", packages::install).and_then(|()| stages.run("example", example)),
+        "example" => {
+            stages.run("packages", packages::install).and_then(|()| stages.run("example", example::run_all))
+        }
         "size" => stages.run("size", size),
         _ => {
             eprint!("{USAGE}");
@@ -55,7 +58,7 @@ fn all(stages: &mut Stages) -> Result<(), Failed> {
     stages.run("tidy", tidy::check)?;
     stages.run("lint", lint)?;
     stages.run("unit", unit)?;
-    stages.run("example", example)
+    stages.run("example", example::run_all)
 }
 
 fn fmt() -> Result<(), Failed> {
@@ -63,7 +66,16 @@ fn fmt() -> Result<(), Failed> {
 }
 
 fn lint() -> Result<(), Failed> {
-    run(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"]))
+    run(cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]))
 }
 
 /// Nothing needs protoc or cmake to build; naming programs that do not exist proves it.
@@ -74,17 +86,14 @@ fn unit() -> Result<(), Failed> {
         .env("CMAKE", "/nonexistent"))
 }
 
-fn example() -> Result<(), Failed> {
-    run(std::process::Command::new("python3").arg("test.py").current_dir(root().join("examples/cold-store")))
-}
-
 /// MB as disks count them.
 const RELEASE_BYTES_MAX: u64 = 20_000_000;
 
 fn size() -> Result<(), Failed> {
     run(cargo().args(["build", "--release", "--locked"]))?;
     let binary = root().join("target/release/sinew");
-    let bytes = std::fs::metadata(&binary).map_err(|e| Failed::new(format!("read {}: {e}", binary.display())))?.len();
+    let bytes =
+        std::fs::metadata(&binary).map_err(|e| Failed::new(format!("read {}: {e}", binary.display())))?.len();
     println!("release binary: {:.1} MB (limit {:.1} MB)", bytes as f64 / 1e6, RELEASE_BYTES_MAX as f64 / 1e6);
     if bytes > RELEASE_BYTES_MAX { Err(Failed::new("the release binary is over its limit")) } else { Ok(()) }
 }

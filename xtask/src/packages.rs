@@ -6,15 +6,13 @@ use std::process::Command;
 use crate::stage::{Failed, run};
 
 /// A program that a test starts, and the Debian package that has it.
-const NEEDED: &[(&str, &str)] = &[
-    ("curl", "curl"),
-    ("mariadbd", "mariadb-server"),
-    ("nats-server", "nats-server"),
-];
+const NEEDED: &[(&str, &str)] =
+    &[("curl", "curl"), ("mariadbd", "mariadb-server"), ("nats-server", "nats-server")];
 
 pub fn install() -> Result<(), Failed> {
     components()?;
-    let missing: Vec<&str> = NEEDED.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> =
+        NEEDED.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -56,7 +54,9 @@ fn components() -> Result<(), Failed> {
 
 fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|folder| folder.join(program).exists())
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|folder| folder.join(program).exists())
 }
 
 fn is_root() -> bool {

@@ -24,7 +24,11 @@ impl fmt::Display for Failed {
 pub struct Stages(Vec<(&'static str, Duration)>);
 
 impl Stages {
-    pub fn run(&mut self, name: &'static str, stage: impl FnOnce() -> Result<(), Failed>) -> Result<(), Failed> {
+    pub fn run(
+        &mut self,
+        name: &'static str,
+        stage: impl FnOnce() -> Result<(), Failed>,
+    ) -> Result<(), Failed> {
         eprintln!("── {name}");
         let start = Instant::now();
         let outcome = stage();
@@ -63,12 +67,17 @@ pub fn output(command: &mut Command) -> Result<String, Failed> {
     let text = show(command);
     let output = command.output().map_err(|e| Failed(format!("`{text}` could not be started: {e}")))?;
     if !output.status.success() {
-        return Err(Failed(format!("`{text}`: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr))));
+        return Err(Failed(format!(
+            "`{text}`: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        )));
     }
     String::from_utf8(output.stdout).map_err(|_| Failed(format!("`{text}` printed what is not UTF-8")))
 }
 
 fn show(command: &Command) -> String {
-    let name = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name =
+        Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
     command.get_args().fold(name, |line, word| line + " " + &word.to_string_lossy())
 }

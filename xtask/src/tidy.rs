@@ -30,7 +30,8 @@ fn imports() -> Result<Vec<String>, Failed> {
     let page = read("ARCHITECTURE.md")?;
     let allowed = import_table(&page);
     let metadata = output(cargo().args(["metadata", "--format-version", "1", "--no-deps", "--locked"]))?;
-    let metadata: Value = serde_json::from_str(&metadata).map_err(|e| Failed::new(format!("cargo metadata: {e}")))?;
+    let metadata: Value =
+        serde_json::from_str(&metadata).map_err(|e| Failed::new(format!("cargo metadata: {e}")))?;
     let mut problems = Vec::new();
     let mut seen = BTreeSet::new();
     for package in metadata["packages"].as_array().into_iter().flatten() {
@@ -50,7 +51,9 @@ fn imports() -> Result<Vec<String>, Failed> {
         }
     }
     for name in allowed.keys().filter(|name| !seen.contains(*name)) {
-        problems.push(format!("ARCHITECTURE.md: the table of imports has a row for `{name}`, which does not exist"));
+        problems.push(format!(
+            "ARCHITECTURE.md: the table of imports has a row for `{name}`, which does not exist"
+        ));
     }
     Ok(problems)
 }
@@ -61,7 +64,11 @@ fn import_table(page: &str) -> BTreeMap<String, BTreeSet<String>> {
     for row in rows.take_while(|line| line.starts_with('|')) {
         let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
         let [name, _, may] = cells[..] else { continue };
-        let may = may.split(',').map(|word| word.trim().trim_matches('`').to_owned()).filter(|w| w != "-").collect();
+        let may = may
+            .split(',')
+            .map(|word| word.trim().trim_matches('`').to_owned())
+            .filter(|w| w != "-")
+            .collect();
         for name in name.split(',') {
             let name = name.trim().split(' ').next().unwrap_or_default().trim_matches('`');
             table.insert(name.to_owned(), BTreeSet::clone(&may));
@@ -90,7 +97,9 @@ fn files() -> Result<Vec<String>, Failed> {
         let is_test = path.contains("/tests/") || path.ends_with("tests.rs");
         let lines = text.lines().count();
         if path.ends_with(".rs") && !is_test && lines > FILE_LINES_MAX {
-            problems.push(format!("{path}: {lines} lines, more than {FILE_LINES_MAX}: look for the second idea in it"));
+            problems.push(format!(
+                "{path}: {lines} lines, more than {FILE_LINES_MAX}: look for the second idea in it"
+            ));
         }
     }
     Ok(problems)
