@@ -27,7 +27,7 @@ pub struct Failure {
     #[serde(skip)]
     pub exit: Exit,
     /// Stable word for scripts: `unknown_service`.
-    pub code: String,
+    pub code: &'static str,
     /// What was attempted and with what.
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,11 +41,11 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub fn failed(code: &str, message: impl Into<String>) -> Self {
+    pub fn failed(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(Exit::Failed, code, message)
     }
 
-    pub fn bad_input(code: &str, message: impl Into<String>) -> Self {
+    pub fn bad_input(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(Exit::BadInput, code, message)
     }
 
@@ -114,10 +114,10 @@ impl Failure {
         out
     }
 
-    fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
+    fn new(exit: Exit, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             exit,
-            code: code.to_owned(),
+            code,
             message: message.into(),
             hint: None,
             problems: Problems::default(),
@@ -146,8 +146,7 @@ pub fn from_here(path: &Path) -> PathBuf {
 impl From<AdminError> for Failure {
     fn from(error: AdminError) -> Self {
         let exit = if error.code.is_bad_input() { Exit::BadInput } else { Exit::Failed };
-        let code = serde_json::to_value(error.code).ok().and_then(|code| code.as_str().map(str::to_owned));
-        Self { hint: error.hint, ..Self::new(exit, &code.unwrap_or_default(), error.message) }
+        Self { hint: error.hint, ..Self::new(exit, error.code.as_str(), error.message) }
     }
 }
 
@@ -171,8 +170,10 @@ mod tests {
     #[test]
     fn errors_of_the_admin_api_keep_their_code_and_hint() {
         let failure = Failure::from(AdminError::new(ErrorCode::UnknownService, "no service `x`").hint("y"));
-        assert_eq!((failure.exit, failure.code.as_str()), (Exit::BadInput, "unknown_service"));
+        assert_eq!((failure.exit, failure.code), (Exit::BadInput, "unknown_service"));
         assert_eq!(failure.hint.as_deref(), Some("y"));
+        let serialized = serde_json::to_value(ErrorCode::UnknownService).expect("a word");
+        assert_eq!(serialized, ErrorCode::UnknownService.as_str());
         let json = serde_json::json!({ "error": failure }).to_string();
         assert_eq!(json, r#"{"error":{"code":"unknown_service","hint":"y","message":"no service `x`"}}"#);
     }

@@ -66,7 +66,7 @@ fn run(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Start(arguments) => asking(command::start::run(arguments, context)),
         Command::Exec(arguments) => runtime()?.block_on(command::exec::run(arguments, context)),
         Command::PortForward(arguments) => asking(command::port_forward::run(arguments, context)),
-        Command::Check(arguments) => command::check::run(arguments, context).map(success),
+        Command::Check(arguments) => asking(command::check::run(arguments, context)),
         Command::Config(arguments) => command::config::run(arguments, context).map(success),
         Command::Proxy(arguments) => proxy::file::run(arguments),
         Command::Version(arguments) => command::version::run(arguments, context).map(success),

@@ -249,6 +249,8 @@ fn phase(service: &ServiceStatus) -> String {
 struct Model {
     services: BTreeMap<ServiceName, ServiceStatus>,
     failed: Option<Failed>,
+    /// The engine said so: it alone knows what is about to be replaced.
+    ready: bool,
     /// Something ended: how it ended is told by the next status.
     stale: bool,
     /// Instances that will not come up by themselves, and since when this is known.
@@ -257,8 +259,9 @@ struct Model {
 
 impl Model {
     fn new(status: ApplicationStatus) -> Self {
+        let ready = status.ready;
         let services = status.services.into_iter().map(|service| (service.name.clone(), service)).collect();
-        Self { services, failed: None, stale: false, hopeless: BTreeMap::new() }
+        Self { services, ready, failed: None, stale: false, hopeless: BTreeMap::new() }
     }
 
     fn services(&self) -> impl Iterator<Item = &ServiceStatus> {
@@ -266,7 +269,7 @@ impl Model {
     }
 
     fn is_ready(&self) -> bool {
-        !self.stale && self.services().all(is_settled)
+        self.ready && !self.stale
     }
 
     /// How long until what has no health check has run for [`UNCHECKED_FOR`]; `None`: it is not ready after all.
@@ -343,13 +346,13 @@ impl Model {
     }
 
     fn resync(&mut self, status: ApplicationStatus) -> Vec<String> {
-        let now = Self::new(status).services;
+        let Self { services: now, ready, .. } = Self::new(status);
         let mut lines = Vec::new();
         for service in now.values() {
             let before = self.services.get(&service.name).map(phase).unwrap_or_default();
             lines.extend(changed(before, service));
         }
-        self.services = now;
+        (self.services, self.ready) = (now, ready);
         self.stale = false;
         lines
     }

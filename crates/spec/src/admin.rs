@@ -70,6 +70,21 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// As it is serialized.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::UnknownService => "unknown_service",
+            Self::UnknownInstance => "unknown_instance",
+            Self::Conflict => "conflict",
+            Self::Impossible => "impossible",
+            Self::Failed => "failed",
+            Self::NotRunning => "not_running",
+        }
+    }
+
     pub fn http_status(self) -> u16 {
         match self {
             Self::Invalid => 400,

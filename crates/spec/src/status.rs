@@ -19,6 +19,9 @@ pub struct ApplicationStatus {
     pub published: Vec<PublishedStatus>,
     /// PSS of control plane and launcher, bytes.
     pub memory_bytes: Option<u64>,
+    /// Every service is as wanted by the present definition: nothing is about to start, to be replaced or to go.
+    #[serde(default)]
+    pub ready: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

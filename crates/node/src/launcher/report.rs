@@ -76,6 +76,7 @@ impl Launcher {
                 })
                 .collect(),
             memory_bytes: if memory { pss_bytes(std::process::id() as i32) } else { None },
+            ready: self.services.values().all(|managed| self.is_ready(managed)),
         }
     }
 }

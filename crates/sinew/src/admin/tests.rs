@@ -20,6 +20,7 @@ fn status_of(name: &str) -> ApplicationStatus {
         services: Vec::new(),
         published: Vec::new(),
         memory_bytes: None,
+        ready: true,
     }
 }
 

@@ -5,11 +5,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use serde::Serialize;
-use sinew_spec::application::Application;
+use sinew_client::admin::Client;
+use sinew_node::folders::Folders;
+use sinew_node::seal::check::{self, Finding};
+use sinew_node::seal::own_program;
+use sinew_spec::application::{Application, Service};
 
 use super::Context;
 use crate::arguments::Files;
 use crate::failure::{Failure, from_here};
+use crate::target;
 use crate::terminal::Paint;
 use crate::units::count;
 
@@ -46,18 +51,7 @@ struct FileReport {
     warnings: sinew_spec::compose::Problems,
 }
 
-/// One thing that was looked at.
-#[derive(Serialize)]
-struct Finding {
-    what: String,
-    ok: bool,
-    /// What was found.
-    detail: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
-}
-
-pub fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
+pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     let wanted = context.wanted(arguments.place.as_deref(), &arguments.files);
     let explicit = wanted.place.is_some() || !wanted.files.is_empty();
     let loaded = match context.load(arguments.place.as_deref(), &arguments.files) {
@@ -71,8 +65,13 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
         loaded => Some(loaded?),
     };
     let mut host = Vec::new();
-    if !explicit && let Some(loaded) = &loaded {
-        host.extend(ports(&loaded.application));
+    if !explicit {
+        host = check::check(own_program(), &std::env::temp_dir()).await;
+        // What nobody asks for here may be missing.
+        if let Some(loaded) = &loaded {
+            host.retain(|finding| finding.ok || is_needed(finding, &loaded.application));
+            host.extend(ports(&loaded.application).await);
+        }
     }
     let file = loaded.map(|loaded| FileReport {
         application: loaded.application.name.to_string(),
@@ -82,7 +81,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
         warnings: loaded.warnings,
     });
     let report = Report { file, host };
-    let lacking = report.host.iter().filter(|finding| !finding.ok).count();
+    // Without a file nobody has asked for limits or other users yet.
+    let lacking =
+        report.host.iter().filter(|finding| !finding.ok && (report.file.is_some() || !is_optional(finding)));
+    let lacking = lacking.count();
     if context.terminal.is_json() {
         context.terminal.print_json(&report)?;
     } else {
@@ -112,7 +114,11 @@ fn print(report: &Report, context: &Context) -> Result<(), Failure> {
         ));
     }
     for finding in &report.host {
-        let mark = if finding.ok { &good } else { &bad };
+        let mark = match finding.ok {
+            true => &good,
+            false if report.file.is_none() && is_optional(finding) => "--",
+            false => &bad,
+        };
         out.push_str(&format!("{mark}  {}: {}\n", finding.what, finding.detail));
         if let Some(hint) = &finding.hint {
             out.push_str(&format!("    {} {hint}\n", terminal.paint(Paint::Bold, "hint:")));
@@ -121,8 +127,34 @@ fn print(report: &Report, context: &Context) -> Result<(), Failure> {
     terminal.print(&out)
 }
 
-/// Whether the published ports are free.
-fn ports(application: &Application) -> Vec<Finding> {
+/// Most applications do without.
+fn is_optional(finding: &Finding) -> bool {
+    finding.what == "users" || finding.what.starts_with("limits: ")
+}
+
+/// Whether the application cannot do without what was looked at.
+fn is_needed(finding: &Finding, application: &Application) -> bool {
+    let any = |wants: fn(&Service) -> bool| application.services.values().any(wants);
+    match finding.what.as_str() {
+        "limits: cpu" => any(|service| service.limits.cpu_milli.is_some()),
+        "limits: memory" => any(|service| service.limits.memory_bytes.is_some()),
+        "limits: pids" => any(|service| service.limits.pids.is_some()),
+        "users" => any(|service| service.user.is_some()),
+        _ => true,
+    }
+}
+
+/// Whether the published ports are free, or held by the application itself.
+async fn ports(application: &Application) -> Vec<Finding> {
+    let folders = target::bases().map(|bases| Folders::new(&bases, &application.name));
+    let running = match folders {
+        Ok(folders) => {
+            Client::new(application.name.as_str(), folders.admin_socket()).status(false).await.ok()
+        }
+        Err(_) => None,
+    };
+    let held: BTreeSet<String> =
+        running.into_iter().flat_map(|status| status.published).map(|port| port.listen).collect();
     let published = application.services.values().flat_map(|service| {
         service
             .published
@@ -133,18 +165,27 @@ fn ports(application: &Application) -> Vec<Finding> {
     wanted
         .into_iter()
         .map(|(address, service)| {
-            let bound = TcpListener::bind(address);
-            Finding {
-                what: format!("port {address}"),
-                ok: bound.is_ok(),
-                detail: match &bound {
-                    Ok(_) => format!("free for {service}"),
-                    Err(error) => format!("cannot be opened for {service}: {error}"),
+            let what = format!("port {address}");
+            if held.contains(&address.to_string()) {
+                let detail = format!("serves {service} of the running application");
+                return Finding { what, ok: true, detail, hint: None };
+            }
+            match TcpListener::bind(address) {
+                Ok(_) => Finding { what, ok: true, detail: format!("free for {service}"), hint: None },
+                Err(error) => Finding {
+                    what,
+                    ok: false,
+                    detail: format!("cannot be opened for {service}: {error}"),
+                    hint: Some(match error.kind() {
+                        std::io::ErrorKind::PermissionDenied => {
+                            "ports below 1024 are root's: publish a higher one".to_owned()
+                        }
+                        _ => {
+                            let port = address.port();
+                            format!("`ss -ltnp 'sport = :{port}'` shows who has it; publish another one")
+                        }
+                    }),
                 },
-                hint: bound.err().map(|_| {
-                    let port = address.port();
-                    format!("`ss -ltnp 'sport = :{port}'` shows who has it (this application, when it runs); publish another one")
-                }),
             }
         })
         .collect()

@@ -22,7 +22,6 @@ use crate::operation::{Handle, Operation};
 use crate::progress::{self, Feed, Patience};
 use crate::terminal::{Paint, Terminal};
 use crate::units::parse_span;
-use crate::view::is_settled;
 use crate::{build, daemon, target};
 
 /// Run the application of a compose file as a sealed mesh
@@ -104,8 +103,7 @@ impl Up<'_> {
         if !self.terminal.is_json() {
             self.terminal.print(&changes_in_words(client.application(), &changes))?;
         }
-        let settled = feed.status().await?.services.iter().all(is_settled);
-        if !changes.is_empty() || !settled {
+        if !changes.is_empty() || !feed.status().await?.ready {
             progress::wait(&mut feed, &self.folders, self.terminal, self.patience(true)).await?;
         }
         if self.terminal.is_json() {

@@ -34,6 +34,12 @@ fn lines_tell_what_each_service_waits_for() {
     );
     let running = instance_event("billing", "billing-1", InstanceState::Running, Health::None);
     assert_eq!(model.apply(running), ["billing: running"]);
+    assert!(!model.is_ready(), "the engine has not said so");
+    model.apply(Event::Ready { unix_ms: 0 });
+    assert!(model.stale && !model.is_ready());
+    let status =
+        ApplicationStatus { services: model.services().cloned().collect(), ready: true, ..sample::shop() };
+    model.resync(status);
     assert!(model.is_ready());
     assert_eq!(model.summary(Duration::from_millis(2_310)), "4 services (5 instances) up in 2.3s");
 }
@@ -83,7 +89,7 @@ fn what_is_being_replaced_is_no_failure() {
 
 #[test]
 fn what_has_no_check_must_run_for_a_while() {
-    let mut status = sample::shop();
+    let mut status = ApplicationStatus { ready: true, ..sample::shop() };
     status.services.truncate(1);
     status.services[0].instances[0].health = Health::None;
     status.services[0].instances[0].started_unix_ms = Some(sample::NOW);

@@ -86,5 +86,6 @@ pub fn shop() -> ApplicationStatus {
             target: 8000,
         }],
         memory_bytes: Some(15_204_352),
+        ready: false,
     }
 }

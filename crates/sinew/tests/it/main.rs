@@ -3,6 +3,7 @@
 mod cli;
 mod harness;
 mod lifetimes;
+mod live;
 mod load;
 mod memory;
 mod refused;
