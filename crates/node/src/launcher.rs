@@ -37,7 +37,7 @@ mod report;
 
 pub use adopt::{clean, earlier_published};
 pub use answer::impossible;
-pub use prepare::{Refusal, prepare};
+pub use prepare::{Refusal, Scope, prepare};
 
 /// For the answer to `down`, which is given when everything else has ended.
 pub const LAST_WORDS: Duration = Duration::from_millis(50);

@@ -100,13 +100,18 @@ pub struct Request<'a> {
     pub cgroups: Vec<PathBuf>,
 }
 
+/// Whether the service can be who it shall be.
+pub fn check_user(service: &Service, host: &Host) -> Result<(), PlanError> {
+    user::resolve(service.user.as_deref(), (host.uid, host.gid)).map(drop).map_err(PlanError::from)
+}
+
 /// Whatever can be refused before anything is started: who the service shall be, and whether its files are there.
 pub fn check(
     service: &Service,
     host: &Host,
     environment: &BTreeMap<String, String>,
 ) -> Result<(), PlanError> {
-    user::resolve(service.user.as_deref(), (host.uid, host.gid))?;
+    check_user(service, host)?;
     files(service, environment)?;
     devices(service)?;
     for mount in &service.mounts {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sinew_control::{Control, ControlOptions};
 use sinew_node::folders::{FolderError, Folders, Lock};
-use sinew_node::launcher::{self, Launcher};
+use sinew_node::launcher::{self, Launcher, Scope};
 use sinew_node::plan::Host;
 use sinew_node::seal;
 use sinew_spec::admin::{AdminError, ErrorCode};
@@ -51,8 +51,14 @@ impl Engine {
                 .await
                 .map_err(|error| failed("cleaning up", &error))?;
         }
-        let published = launcher::prepare(&application, &host, &environment, &earlier)
-            .map_err(|refusals| launcher::impossible(&refusals))?;
+        let prepared = launcher::prepare(&application, &host, &environment, &earlier, Scope::Everything);
+        let published = prepared.map_err(|refusals| {
+            // Nothing was there and nothing comes: no trace stays.
+            if folders.instance_folders().is_ok_and(|folders| folders.is_empty()) {
+                let _ = folders.remove_run();
+            }
+            launcher::impossible(&refusals)
+        })?;
         let control = Control::open(ControlOptions::new(application.clone(), folders.state.clone()))
             .map_err(|error| failed("opening the control plane", &error))?;
         let (handle, operations, events) = Handle::new();
@@ -73,6 +79,18 @@ impl Engine {
         .await?;
         let admin = listen(&folders.admin_socket())?;
         Ok(Self { handle, launcher, admin, lock })
+    }
+
+    /// Whether [`Engine::start`] would refuse whatever a build makes: to be asked before a long one.
+    pub fn check(
+        application: &Application,
+        environment: &BTreeMap<String, String>,
+        folders: &Folders,
+    ) -> Result<(), AdminError> {
+        let host = Host::from_environment(|name| std::env::var(name).ok());
+        let earlier = launcher::earlier_published(folders);
+        let prepared = launcher::prepare(application, &host, environment, &earlier, Scope::BeforeBuild);
+        prepared.map(drop).map_err(|refusals| launcher::impossible(&refusals))
     }
 
     pub fn handle(&self) -> Handle {

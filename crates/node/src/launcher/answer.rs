@@ -176,7 +176,8 @@ impl Launcher {
             let text = format!("this is {}, not {}", self.application.name, application.name);
             return Err(AdminError::new(ErrorCode::Invalid, text));
         }
-        let prepared = prepare(&application, &self.shared.host, &environment, &self.published);
+        let prepared =
+            prepare(&application, &self.shared.host, &environment, &self.published, Scope::Everything);
         let published = prepared.map_err(|refusals| impossible(&refusals))?;
         if let Ok(mut known) = self.shared.environment.lock() {
             *known = environment;
@@ -254,10 +255,17 @@ pub(super) fn failed(error: &impl ToString) -> AdminError {
     AdminError::new(ErrorCode::Failed, error.to_string())
 }
 
-/// All reasons together, one per line.
+/// All reasons together, one per line; services with the same reason share one.
 pub fn impossible(refusals: &[Refusal]) -> AdminError {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for refusal in refusals {
+        match reasons.iter_mut().find(|(reason, _)| *reason == refusal.reason) {
+            Some((_, services)) => services.push(refusal.service.as_str()),
+            None => reasons.push((&refusal.reason, vec![refusal.service.as_str()])),
+        }
+    }
     let lines: Vec<String> =
-        refusals.iter().map(|refusal| format!("{}: {}", refusal.service, refusal.reason)).collect();
+        reasons.iter().map(|(reason, services)| format!("{}: {reason}", services.join(", "))).collect();
     AdminError::new(ErrorCode::Impossible, lines.join("\n"))
 }
 

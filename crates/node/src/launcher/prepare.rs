@@ -16,6 +16,14 @@ pub struct Refusal {
     pub reason: String,
 }
 
+/// What is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// What no build can change: users, limits, ports. Files may still have to be made.
+    BeforeBuild,
+    Everything,
+}
+
 /// Chooses free ports where the file leaves the choice, and looks whether everything can be had. `earlier`: what an
 /// earlier launcher published and its gateway may be listening on.
 pub fn prepare(
@@ -23,6 +31,7 @@ pub fn prepare(
     host: &Host,
     environment: &BTreeMap<String, String>,
     earlier: &[Published],
+    scope: Scope,
 ) -> Result<Vec<Published>, Vec<Refusal>> {
     let cgroups = Cgroups::detect();
     let mut refusals = Vec::new();
@@ -31,7 +40,11 @@ pub fn prepare(
     let mut held = Vec::new();
     for (name, service) in &application.services {
         let mut refuse = |reason: String| refusals.push(Refusal { service: name.clone(), reason });
-        if let Err(error) = plan::check(service, host, environment) {
+        let checked = match scope {
+            Scope::BeforeBuild => plan::check_user(service, host),
+            Scope::Everything => plan::check(service, host, environment),
+        };
+        if let Err(error) = checked {
             refuse(error.to_string());
         }
         if service.limits != Limits::default()

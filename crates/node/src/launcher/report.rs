@@ -48,6 +48,15 @@ impl Launcher {
             waits_for.dedup();
             let mut shown: Vec<InstanceStatus> =
                 instances.iter().map(|(name, view)| instance_status(name, view, memory)).collect();
+            // Stopped by hand: there is nothing of it, but its name is what `start` is told.
+            for number in &managed.stopped.numbers {
+                let instance = reconcile::instance_name(name, *number);
+                if !views.contains_key(&instance) {
+                    let mut view = View::new(name.clone(), *number, 0);
+                    view.state = InstanceState::Stopped;
+                    shown.push(instance_status(&instance, &view, false));
+                }
+            }
             shown.sort_by_key(|instance| reconcile::instance_number(name, &instance.name));
             ServiceStatus {
                 name: name.clone(),

@@ -76,6 +76,9 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let folders = Folders::new(&target::bases()?, &loaded.application.name);
     let client = Client::new(loaded.application.name.as_str(), folders.admin_socket());
     if !arguments.no_build {
+        if !client.is_running().await {
+            Engine::check(&loaded.application, &loaded.granted_environment(), &folders)?;
+        }
         build::run(&loaded.application, &context.terminal)?;
     }
     let up = Up { arguments, terminal: &context.terminal, folders };

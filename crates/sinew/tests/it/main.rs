@@ -2,6 +2,7 @@
 
 mod cli;
 mod harness;
+mod launcher;
 mod lifetimes;
 mod live;
 mod load;

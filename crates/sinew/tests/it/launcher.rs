@@ -1,0 +1,289 @@
+//! What the launcher keeps up, brings back, replaces and refuses.
+
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::harness::{Sandbox, User, until, users};
+use crate::lifetimes::WEB;
+
+const HEALTH: &str = "x-sinew: { health: { http: { port: 8000, path: / } }, protocol: { 8000: http } }";
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn application(user: User, name: &str, compose: &str) -> Sandbox {
+    let sandbox = Sandbox::new(user, name);
+    sandbox.write("web.py", WEB);
+    sandbox.write("compose.yaml", compose);
+    sandbox
+}
+
+fn instances(sandbox: &Sandbox, service: &str) -> Vec<Value> {
+    let status = sandbox.sinew(&["status", "-o", "json"]).ok().json();
+    let services = status["services"].as_array().expect("services");
+    let found =
+        services.iter().find(|s| s["name"] == service).unwrap_or_else(|| panic!("no {service}: {status}"));
+    found["instances"].as_array().expect("instances").clone()
+}
+
+/// Waits until the instances of a service are as `wanted` says: `name state/health`.
+#[track_caller]
+fn becomes(sandbox: &Sandbox, service: &str, wanted: &[&str]) {
+    until(&format!("{service} is {wanted:?}"), PATIENCE, || {
+        let found: Vec<String> = instances(sandbox, service)
+            .iter()
+            .map(|i| format!("{} {}/{}", text(i, "name"), text(i, "state"), text(i, "health")))
+            .collect();
+        (found == wanted).then_some(())
+    });
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_else(|| panic!("no {key} in {value}"))
+}
+
+fn pid(instance: &Value, key: &str) -> Pid {
+    Pid::from_raw(instance[key].as_i64().unwrap_or_else(|| panic!("no {key} in {instance}")) as i32)
+}
+
+#[track_caller]
+fn down(sandbox: &Sandbox) {
+    sandbox.sinew(&["down"]).ok();
+    assert_eq!(sandbox.left_over(), Vec::<String>::new());
+}
+
+#[test]
+fn whatever_dies_comes_back() {
+    let compose =
+        format!("services:\n  web:\n    command: [python3, web.py]\n    restart: always\n    {HEALTH}\n");
+    for user in users() {
+        let sandbox = application(user, "phoenix", &compose);
+        sandbox.sinew(&["up", "-d"]).ok();
+        for (restarts, victim) in ["service_pid", "init_pid"].iter().enumerate() {
+            let before = instances(&sandbox, "web").remove(0);
+            kill(pid(&before, victim), Signal::SIGKILL).expect("kill it");
+            until("it is back", PATIENCE, || {
+                let now = instances(&sandbox, "web").remove(0);
+                let back = now["health"] == "healthy" && now[victim] != before[victim];
+                (back && now["restarts"] == restarts + 1).then_some(())
+            });
+        }
+        let before = instances(&sandbox, "web").remove(0);
+        kill(pid(&before, "sidecar_pid"), Signal::SIGKILL).expect("kill it");
+        until("its sidecar is back", Duration::from_secs(1), || {
+            let now = instances(&sandbox, "web").remove(0);
+            (now["sidecar_pid"].is_i64() && now["sidecar_pid"] != before["sidecar_pid"]).then_some(now)
+        });
+        down(&sandbox);
+    }
+}
+
+#[test]
+fn restarts_follow_the_policy() {
+    let compose = "services:
+  never:
+    command: [sh, -c, 'exit 3']
+  twice:
+    command: [sh, -c, 'exit 4']
+    restart: on-failure:2
+  done:
+    command: [sh, -c, 'exit 0']
+    restart: on-failure
+";
+    let sandbox = application(User::Own, "policy", compose);
+    let up = sandbox.sinew(&["up", "-d"]);
+    assert_eq!(up.code, 1, "{}{}", up.stdout, up.stderr);
+    for (service, restarts, code) in [("never", 0, 3), ("twice", 2, 4), ("done", 0, 0)] {
+        let exited = until(&format!("{service} has ended for good"), PATIENCE, || {
+            let instance = instances(&sandbox, service).remove(0);
+            (instance["state"] == "exited").then_some(instance)
+        });
+        assert_eq!((&exited["restarts"], &exited["exit_code"]), (&restarts.into(), &code.into()), "{exited}");
+    }
+    down(&sandbox);
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named() {
+    let sandbox = application(User::Own, "absent", "services:\n  web:\n    command: [no-such-program]\n");
+    let up = sandbox.sinew(&["up", "-d"]);
+    assert_eq!(up.code, 1, "{}", up.stdout);
+    assert!(
+        up.stderr.contains("no-such-program") || up.stdout.contains("no-such-program"),
+        "{}{}",
+        up.stdout,
+        up.stderr
+    );
+    down(&sandbox);
+}
+
+#[test]
+fn dependents_wait_for_completion_and_are_not_started_after_a_failure() {
+    let compose = |code: u8| {
+        format!(
+            "services:
+  prepare:
+    command: [sh, -c, 'exit {code}']
+  web:
+    command: [python3, web.py]
+    depends_on: {{ prepare: {{ condition: service_completed_successfully }} }}
+    {HEALTH}
+"
+        )
+    };
+    let sandbox = application(User::Own, "ordered", &compose(0));
+    sandbox.sinew(&["up", "-d"]).ok();
+    becomes(&sandbox, "web", &["web-1 running/healthy"]);
+    down(&sandbox);
+
+    sandbox.write("compose.yaml", &compose(5));
+    let up = sandbox.sinew(&["up", "-d"]);
+    assert_eq!(up.code, 1, "{}", up.stdout);
+    assert!(up.stderr.contains("prepare-1") && up.stderr.contains("code 5"), "{}", up.stderr);
+    becomes(&sandbox, "web", &["web-1 waiting/none"]);
+    down(&sandbox);
+}
+
+#[test]
+fn a_changed_file_replaces_what_changed_only() {
+    let compose = |name: &str, more: &str| {
+        format!(
+            "services:
+  web:
+    command: [python3, web.py]
+    environment: {{ NAME: {name} }}
+    {HEALTH}
+  other:
+    command: [python3, web.py]
+    {HEALTH}
+{more}"
+        )
+    };
+    let sandbox = application(User::Own, "applied", &compose("one", ""));
+    sandbox.sinew(&["up", "-d"]).ok();
+    let (web, other) = (instances(&sandbox, "web").remove(0), instances(&sandbox, "other").remove(0));
+    let more = format!("  third:\n    command: [python3, web.py]\n    {HEALTH}\n");
+    sandbox.write("compose.yaml", &compose("two", &more));
+    sandbox.sinew(&["up", "-d"]).ok();
+    until("web is replaced", PATIENCE, || {
+        let now = instances(&sandbox, "web");
+        (now.len() == 1 && now[0]["health"] == "healthy" && now[0]["service_pid"] != web["service_pid"])
+            .then_some(())
+    });
+    assert_eq!(instances(&sandbox, "other")[0]["service_pid"], other["service_pid"]);
+    // The one that went on knows the name of the one that came.
+    let hosts = sandbox.sinew(&["exec", "other", "--", "cat", "/etc/hosts"]).ok().stdout;
+    assert!(hosts.contains("\tthird\n"), "{hosts}");
+
+    sandbox.write("compose.yaml", &compose("two", ""));
+    sandbox.sinew(&["up", "-d"]).ok();
+    until("the third is gone", PATIENCE, || {
+        let status = sandbox.sinew(&["status", "-o", "json"]).ok().json();
+        (status["services"].as_array().expect("services").len() == 2).then_some(())
+    });
+    down(&sandbox);
+}
+
+#[test]
+fn stopped_by_hand_stays_stopped_until_started() {
+    let compose = format!(
+        "services:\n  web:\n    command: [python3, web.py]\n    restart: always\n    deploy: {{ replicas: 2 }}\n    {HEALTH}\n"
+    );
+    let sandbox = application(User::Own, "held", &compose);
+    sandbox.sinew(&["up", "-d"]).ok();
+    sandbox.sinew(&["stop", "web-1"]).ok();
+    becomes(&sandbox, "web", &["web-1 stopped/none", "web-2 running/healthy"]);
+    sandbox.sinew(&["start", "web-1"]).ok();
+    becomes(&sandbox, "web", &["web-1 running/healthy", "web-2 running/healthy"]);
+    sandbox.sinew(&["stop", "web"]).ok();
+    becomes(&sandbox, "web", &[]);
+    sandbox.sinew(&["start", "web"]).ok();
+    becomes(&sandbox, "web", &["web-1 running/healthy", "web-2 running/healthy"]);
+    // One instance only, and its number is free again after that.
+    let before = instances(&sandbox, "web");
+    sandbox.sinew(&["restart", "web-1"]).ok();
+    becomes(&sandbox, "web", &["web-2 running/healthy", "web-3 running/healthy"]);
+    assert_eq!(instances(&sandbox, "web")[0]["service_pid"], before[1]["service_pid"]);
+    down(&sandbox);
+}
+
+#[test]
+fn a_service_gets_the_environment_of_the_file_and_volumes_that_last() {
+    let compose = "services:
+  box:
+    command: [sleep, '1000']
+    environment: { MINE: 'yes' }
+    volumes: ['data:/data']
+volumes: { data: }
+";
+    for user in users() {
+        let sandbox = application(user, "boxed", compose);
+        sandbox.sinew(&["up", "-d"]).ok();
+        let environment = sandbox.sinew(&["exec", "box", "--", "cat", "/proc/1/environ", "/proc/2/environ"]);
+        assert!(!environment.stdout.contains("SINEW_RUN_DIR"), "{}", environment.stdout);
+        let environment = sandbox.sinew(&["exec", "box", "--", "env"]).ok().stdout;
+        let names: Vec<&str> = environment.lines().filter_map(|line| line.split('=').next()).collect();
+        for name in &names {
+            assert!(["HOME", "HOSTNAME", "MINE", "PATH", "TERM"].contains(name), "{names:?}");
+        }
+        sandbox.sinew(&["exec", "box", "--", "sh", "-c", "echo kept > /data/file"]).ok();
+        down(&sandbox);
+        sandbox.sinew(&["up", "-d"]).ok();
+        let kept = sandbox.sinew(&["exec", "box", "--", "cat", "/data/file"]).ok().stdout;
+        assert_eq!(kept.trim(), "kept");
+        sandbox.sinew(&["down", "-v"]).ok();
+        sandbox.sinew(&["up", "-d"]).ok();
+        assert_ne!(sandbox.sinew(&["exec", "box", "--", "cat", "/data/file"]).code, 0, "the volume is new");
+        down(&sandbox);
+    }
+}
+
+#[test]
+fn limits_hold_or_are_refused() {
+    let compose = "services:
+  box:
+    command: [sleep, '1000']
+    deploy: { resources: { limits: { pids: 8, memory: 64M } } }
+";
+    for user in users() {
+        let sandbox = application(user, "narrow", compose);
+        let up = sandbox.sinew(&["up", "-d"]);
+        if user == User::Own && nix::unistd::geteuid().is_root() {
+            up.ok();
+            let many = "for i in $(seq 20); do sleep 5 & done; wait";
+            let forked = sandbox.sinew(&["exec", "box", "--", "sh", "-c", many]);
+            assert_ne!(forked.code, 0, "twenty processes where eight are allowed");
+            let large = "x = bytearray(200 << 20)";
+            let grown = sandbox.sinew(&["exec", "box", "--", "python3", "-c", large]);
+            assert_ne!(grown.code, 0, "200 MiB where 64 are allowed");
+            down(&sandbox);
+        } else if up.code != 0 {
+            // Where nothing is delegated to the user.
+            assert_eq!(up.code, 2, "{}", up.stderr);
+            assert!(up.stderr.contains("box: ") && up.stderr.contains("run as root"), "{}", up.stderr);
+            assert_eq!(sandbox.left_over(), Vec::<String>::new());
+        }
+    }
+}
+
+#[test]
+fn another_user_is_refused_to_an_ordinary_one() {
+    let compose = "services:\n  box:\n    command: [id, -u]\n    user: '12345'\n";
+    for user in users() {
+        let sandbox = application(user, "other", compose);
+        let up = sandbox.sinew(&["up", "-d"]);
+        if user == User::Own && nix::unistd::geteuid().is_root() {
+            up.ok();
+            until("it has said who it is", PATIENCE, || {
+                let logs = sandbox.sinew(&["logs", "box"]).ok().stdout;
+                logs.contains("12345").then_some(())
+            });
+            down(&sandbox);
+        } else {
+            assert_eq!(up.code, 2, "{}", up.stderr);
+            assert!(up.stderr.contains("user: 12345"), "{}", up.stderr);
+            assert_eq!(sandbox.left_over(), Vec::<String>::new());
+        }
+    }
+}
