@@ -167,10 +167,16 @@ impl Client {
     fn unreachable(&self, error: &io::Error) -> AdminError {
         let application = &self.application;
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            io::ErrorKind::NotFound => {
                 AdminError::new(ErrorCode::NotRunning, format!("application `{application}` is not running"))
                     .hint("start it with `sinew up -d`")
             }
+            // The socket is there, its owner is not: killed, most likely.
+            io::ErrorKind::ConnectionRefused => AdminError::new(
+                ErrorCode::NotRunning,
+                format!("the launcher of application `{application}` is gone; its services may still run"),
+            )
+            .hint("`sinew up -d` takes them over, `sinew down` ends them"),
             io::ErrorKind::PermissionDenied => AdminError::new(
                 ErrorCode::Forbidden,
                 format!(
@@ -276,5 +282,15 @@ mod tests {
         assert_eq!(error.code, ErrorCode::NotRunning);
         assert_eq!(error.message, "application `shop` is not running");
         assert_eq!(error.hint.as_deref(), Some("start it with `sinew up -d`"));
+    }
+
+    #[tokio::test]
+    async fn a_dead_launcher_is_told_from_none() {
+        let socket = std::env::temp_dir().join(format!("sinew-client-{}.sock", std::process::id()));
+        drop(std::os::unix::net::UnixListener::bind(&socket).expect("a free path"));
+        let error = Client::new("shop", &socket).status(false).await.expect_err("nobody listens");
+        std::fs::remove_file(&socket).expect("it is ours");
+        assert_eq!(error.code, ErrorCode::NotRunning);
+        assert!(error.message.contains("is gone; its services may still run"), "{error}");
     }
 }

@@ -43,7 +43,7 @@ pub struct Arguments {
     #[arg(short, long)]
     timestamps: bool,
     /// Do not show which instance wrote a line
-    #[arg(long)]
+    #[arg(long, alias = "no-log-prefix")]
     no_prefix: bool,
 }
 

@@ -31,6 +31,9 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
             None => wanted.extend(selected.service.instances.iter().map(|instance| instance.name.clone())),
         }
     }
+    let typed = select_all(&status, &arguments.services)?;
+    let services: Vec<_> = typed.iter().map(|selected| selected.service_name()).collect();
+    status.services.retain(|service| services.contains(&service.name));
     for service in &mut status.services {
         service.instances.retain(|instance| wanted.contains(&instance.name));
     }

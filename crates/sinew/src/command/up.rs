@@ -49,6 +49,11 @@ pub struct Arguments {
     /// Do not run the commands of `x-sinew.build`
     #[arg(long)]
     no_build: bool,
+    // What people of Compose type: -d waits anyway, and builds are always run.
+    #[arg(long, hide = true)]
+    wait: bool,
+    #[arg(long, hide = true, conflicts_with = "no_build")]
+    build: bool,
     /// How services reach the mesh
     #[arg(long, value_enum, default_value_t, value_name = "POSTURE")]
     posture: Posture,
@@ -84,7 +89,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let up = Up { arguments, terminal: &context.terminal, folders };
     if client.is_running().await {
         up.apply(client, loaded).await
-    } else if arguments.detach {
+    } else if arguments.detach || arguments.wait {
         up.background(client, loaded).await
     } else {
         up.foreground(loaded).await
@@ -113,10 +118,9 @@ impl Up<'_> {
             let status = client.status(false).await?;
             return self.terminal.print_json(&serde_json::json!({ "changes": changes, "status": status }));
         }
-        if !self.arguments.detach {
+        if !self.arguments.detach && !self.arguments.wait {
             let name = client.application();
-            let hint =
-                format!("{name} runs in the background: `sinew logs -f` follows it, `sinew down` ends it\n");
+            let hint = format!("{name} goes on: `sinew logs -f` follows it, `sinew down` ends it\n");
             self.terminal.print(&self.terminal.paint(Paint::Dim, &hint))?;
         }
         Ok(())

@@ -26,6 +26,11 @@ pub fn render(status: &ApplicationStatus, terminal: &Terminal, now_unix_ms: u64)
             .filter(|port| port.service == service.name)
             .map(|port| format!("{}->{}", port.listen, port.target))
             .collect();
+        if service.instances.is_empty() && service.wanted == 0 {
+            let text = |text: &str| Cell::painted(text, Paint::Dim);
+            table.row([text(service.name.as_str()), text("stopped")]);
+            empty = false;
+        }
         for instance in &service.instances {
             let (state, paint) = state_of(instance);
             let (health, health_paint) = health_of(instance);
@@ -85,6 +90,14 @@ mod tests {
              billing-1  waiting                             0                              waits for orders (healthy)\n\
              migrate-1  completed                           0\n"
         );
+    }
+
+    #[test]
+    fn what_was_stopped_is_not_forgotten() {
+        let mut status = sample::shop();
+        status.services.truncate(1);
+        (status.services[0].wanted, status.services[0].instances) = (0, Vec::new());
+        assert_eq!(render(&status, &Terminal::plain(), sample::NOW), "INSTANCE  STATE\ndb        stopped\n");
     }
 
     #[test]
