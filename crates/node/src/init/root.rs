@@ -7,21 +7,22 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use sinew_spec::proxy::RESOLVER_ADDRESS;
-use sinew_spec::seal::{SealFile, SealMount, SealSpec};
+use sinew_spec::seal::{SealFile, SealSpec};
 
+use self::search::{DEPTH_MAX, SEARCHED_MAX, sockets, unreadable};
+use self::sources::{Source, Sources, open_path};
 use super::network::Failure;
 use super::sys::{self, NO_DEVICES, NO_EXECUTE, NO_SET_UID, READ_ONLY};
 
-/// What of the host's root every service sees, when it is there.
-const SYSTEM: &[&str] =
-    &["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "opt", "nix", "gnu"];
-const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+mod search;
+mod sources;
+
 /// Folders that programs expect, empty.
 const EMPTY: &[&str] = &["home", "root", "mnt", "srv", "media"];
 /// Private folders of `/var`.
@@ -65,8 +66,6 @@ const SYS_MASKED: &[&str] =
     &["firmware", "kernel/security", "kernel/debug", "kernel/tracing", "fs/bpf", "fs/pstore", "power"];
 /// Where the new root is put together. Anything may be there: it is covered only in this mount namespace.
 const WORKPLACE: &str = "/tmp";
-/// Entries of `/etc` that are looked at for their modes.
-const ETC_ENTRIES_MAX: usize = 20_000;
 const LINKS_MAX: usize = 40;
 
 /// Builds the root and moves into it. The answer is `/etc/hosts`, open for writing: inside it is read-only.
@@ -82,84 +81,6 @@ pub fn build(spec: &SealSpec) -> Result<File, Failure> {
     sys::restrict(own.as_fd(), READ_ONLY | NO_SET_UID | NO_DEVICES, false)
         .map_err(|e| format!("make the new root read-only: {e}"))?;
     Ok(hosts)
-}
-
-/// What is taken from the host, open.
-struct Sources {
-    system: Vec<(&'static str, Source)>,
-    devices: Vec<(&'static str, Source)>,
-    /// With the path as given and the path behind its links.
-    shown: Vec<(PathBuf, PathBuf, Source)>,
-    mounts: Vec<(SealMount, Source)>,
-    granted_devices: Vec<(SealMount, Source)>,
-    /// Paths behind links; those that do not exist need no cover.
-    masked: Vec<PathBuf>,
-}
-
-enum Source {
-    Folder(OwnedFd),
-    File(OwnedFd),
-    Link(PathBuf),
-}
-
-impl Sources {
-    fn open(spec: &SealSpec) -> Result<Self, Failure> {
-        let mut system = Vec::new();
-        for name in SYSTEM {
-            if let Some(source) = Source::open_unfollowed(&Path::new("/").join(name))? {
-                system.push((*name, source));
-            }
-        }
-        let mut devices = Vec::new();
-        for name in DEVICES {
-            devices.push((*name, Source::open(&Path::new("/dev").join(name))?));
-        }
-        let mut shown = Vec::new();
-        for path in &spec.shown {
-            let real = fs::canonicalize(path).map_err(|e| format!("show {}: {e}", path.display()))?;
-            if real == Path::new("/") {
-                return Err("show /: the whole host cannot be shown to a service; name the folders it needs"
-                    .to_owned());
-            }
-            let source = Source::open(&real)?;
-            shown.push((path.clone(), real, source));
-        }
-        // The outer folder first, or it would cover the inner one.
-        shown.sort_by(|a, b| a.1.cmp(&b.1));
-        let open_all = |mounts: &[SealMount]| -> Result<Vec<_>, Failure> {
-            mounts.iter().map(|m| Source::open(&m.source).map(|source| (m.clone(), source))).collect()
-        };
-        let masked = spec.masked.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
-        let mounts = open_all(&spec.mounts)?;
-        Ok(Self { system, devices, shown, mounts, granted_devices: open_all(&spec.devices)?, masked })
-    }
-}
-
-impl Source {
-    fn open(path: &Path) -> Result<Self, Failure> {
-        let opened = open_path(path).map_err(|e| format!("open {}: {e}", path.display()))?;
-        let folder = File::from(opened.try_clone().map_err(|e| e.to_string())?)
-            .metadata()
-            .map_err(|e| format!("look at {}: {e}", path.display()))?
-            .is_dir();
-        Ok(if folder { Self::Folder(opened) } else { Self::File(opened) })
-    }
-
-    fn open_unfollowed(path: &Path) -> Result<Option<Self>, Failure> {
-        match fs::symlink_metadata(path) {
-            Ok(found) if found.is_symlink() => {
-                let target = fs::read_link(path).map_err(|e| format!("read link {}: {e}", path.display()))?;
-                Ok(Some(Self::Link(target)))
-            }
-            Ok(_) => Self::open(path).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(format!("look at {}: {error}", path.display())),
-        }
-    }
-}
-
-fn open_path(path: &Path) -> io::Result<OwnedFd> {
-    Ok(OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?.into())
 }
 
 /// The new root while it is put together.
@@ -205,7 +126,7 @@ impl Root {
         for name in EMPTY {
             make_folder(&self.path.join(name), 0o755)?;
         }
-        self.proc()?;
+        self.proc(spec)?;
         self.sys();
         self.dev(spec, sources)?;
         self.scratch_at("/tmp", 0o1777)?;
@@ -232,7 +153,7 @@ impl Root {
             make_folder(&made, 0o1777)?;
             self.show(target, &Source::open(&made)?, NO_SET_UID | NO_DEVICES)?;
         }
-        for (wanted, source) in &sources.mounts {
+        for (wanted, _, source) in &sources.mounts {
             let attributes = NO_SET_UID | NO_DEVICES | if wanted.read_only { READ_ONLY } else { 0 };
             self.show(&wanted.target, source, attributes)?;
         }
@@ -329,12 +250,15 @@ impl Root {
     }
 
     /// A fresh one: it shows the processes of the seal. A root that is the host's root (its user is mapped to itself)
-    /// could write settings of the whole machine there, hence the read-only covers.
-    fn proc(&self) -> Result<(), Failure> {
+    /// could write settings of the whole machine there, hence the read-only covers; and it could read and write some files
+    /// of the init, hence `hidepid`: processes that may not be traced are not looked into.
+    fn proc(&self, spec: &SealSpec) -> Result<(), Failure> {
         let at = self.path.join("proc");
         make_folder(&at, 0o555)?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount(Some("proc"), &at, Some("proc"), flags, None::<&str>).map_err(|e| {
+        // The group that may look at all is by default that of root; nobody is in the last one of the map.
+        let options = if spec.map_all_users { "hidepid=1,gid=65535" } else { "hidepid=1" };
+        mount(Some("proc"), &at, Some("proc"), flags, Some(options)).map_err(|e| {
             format!("mount /proc: {e} (in a container whose /proc is partly covered a seal is impossible)")
         })?;
         for name in PROC_READ_ONLY {
@@ -407,7 +331,9 @@ impl Root {
         let mut hidden: BTreeSet<PathBuf> = ETC_MASKED.iter().map(|name| etc.join(name)).collect();
         // Inside, root is the host's root to the file system: what only root may read is hidden.
         if spec.map_all_users {
-            unreadable(&etc, &mut { ETC_ENTRIES_MAX }, &mut hidden);
+            for folder in [etc, self.path.join("opt"), self.path.join("usr/local/etc")] {
+                unreadable(&folder, &mut { SEARCHED_MAX }, &mut hidden);
+            }
         }
         for path in hidden {
             self.hide(&path)?;
@@ -415,6 +341,23 @@ impl Root {
         for path in &sources.masked {
             if let Some(at) = self.resolve(path) {
                 self.hide(&at)?;
+            }
+            // The same again where a mount shows a folder above it at another place.
+            for (wanted, real, _) in &sources.mounts {
+                if let Ok(below) = path.strip_prefix(real)
+                    && let Some(at) = self.resolve(&wanted.target.join(below))
+                    && below != Path::new("")
+                {
+                    self.hide(&at)?;
+                }
+            }
+        }
+        let mut left = SEARCHED_MAX;
+        for (_, real, source) in &sources.shown {
+            if let (Source::Folder(_), Some(at)) = (source, self.resolve(real)) {
+                for socket in sockets(&at, &mut left, DEPTH_MAX) {
+                    self.hide(&socket)?;
+                }
             }
         }
         Ok(())
@@ -499,24 +442,6 @@ fn components(path: &Path) -> Vec<PathBuf> {
     let mut parts: Vec<PathBuf> = parts.collect();
     parts.reverse();
     parts
-}
-
-/// What in `folder` others may not read, files and whole folders.
-fn unreadable(folder: &Path, left: &mut usize, found: &mut BTreeSet<PathBuf>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        if *left == 0 {
-            return;
-        }
-        *left -= 1;
-        let Ok(metadata) = entry.metadata() else { continue };
-        let others = metadata.permissions().mode() & 0o007;
-        if metadata.is_dir() && others & 0o5 != 0 {
-            unreadable(&entry.path(), left, found);
-        } else if metadata.is_dir() || !metadata.is_symlink() && others & 0o4 == 0 {
-            found.insert(entry.path());
-        }
-    }
 }
 
 fn memory(at: &Path, options: &str) -> Result<(), Failure> {

@@ -26,6 +26,9 @@ const READS_PER_TURN: usize = 8;
 /// How long the end of a service waits for killed leftovers (a process in an uninterruptible call may take long).
 const LEFTOVERS_MS_MAX: u64 = 5_000;
 
+/// After as long without an event, memory that only events need is given back.
+const IDLE_MS: i32 = 200;
+
 /// In the order in which they are handed out.
 pub struct Standing {
     pub sockets: [OwnedFd; 5],
@@ -101,6 +104,8 @@ impl Seal {
 
     /// Until the seal ends. The kernel kills what is left in it when its first process is gone.
     pub fn serve(mut self) -> i32 {
+        sys::keep_little_memory();
+        sys::give_memory_back();
         while !self.ended {
             if self.turn().is_err() {
                 break;
@@ -117,7 +122,11 @@ impl Seal {
         polled.push(self.lifeline.as_ref().map_or(pollfd { fd: -1, events: 0, revents: 0 }, wait_for));
         polled.extend(self.outputs.iter().map(|output| wait_for(&output.pipe)));
         polled.extend(self.connections.iter().map(|connection| wait_for(&connection.socket)));
-        sys::poll(&mut polled, self.timeout_ms())?;
+        if !sys::poll(&mut polled, self.timeout_ms())? && self.ending.is_none() {
+            // Nothing but the wait itself comes after it, or the pages would be back at once.
+            sys::give_memory_back();
+            sys::poll(&mut polled, -1)?;
+        }
 
         let ready = |index: usize| polled[index].revents != 0;
         let outputs = self.outputs.len();
@@ -144,7 +153,7 @@ impl Seal {
     }
 
     fn timeout_ms(&self) -> i32 {
-        let Some(ending) = &self.ending else { return -1 };
+        let Some(ending) = &self.ending else { return IDLE_MS };
         let left = Duration::from_millis(LEFTOVERS_MS_MAX).saturating_sub(ending.since.elapsed());
         left.as_millis() as i32 + 1
     }

@@ -1,0 +1,99 @@
+//! What is taken from the host: opened before anything is covered.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use sinew_spec::seal::{SealMount, SealSpec};
+
+use crate::init::network::Failure;
+
+/// What of the host's root every service sees, when it is there.
+const SYSTEM: &[&str] =
+    &["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "opt", "nix", "gnu"];
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+
+/// What is taken from the host, open.
+pub struct Sources {
+    pub system: Vec<(&'static str, Source)>,
+    pub devices: Vec<(&'static str, Source)>,
+    /// With the path as given and the path behind its links.
+    pub shown: Vec<(PathBuf, PathBuf, Source)>,
+    /// With the sources behind their links.
+    pub mounts: Vec<(SealMount, PathBuf, Source)>,
+    pub granted_devices: Vec<(SealMount, Source)>,
+    /// Paths behind links; those that do not exist need no cover.
+    pub masked: Vec<PathBuf>,
+}
+
+pub enum Source {
+    Folder(OwnedFd),
+    File(OwnedFd),
+    Link(PathBuf),
+}
+
+impl Sources {
+    pub fn open(spec: &SealSpec) -> Result<Self, Failure> {
+        let mut system = Vec::new();
+        for name in SYSTEM {
+            if let Some(source) = Source::open_unfollowed(&Path::new("/").join(name))? {
+                system.push((*name, source));
+            }
+        }
+        let mut devices = Vec::new();
+        for name in DEVICES {
+            devices.push((*name, Source::open(&Path::new("/dev").join(name))?));
+        }
+        let mut shown = Vec::new();
+        for path in &spec.shown {
+            let real = fs::canonicalize(path).map_err(|e| format!("show {}: {e}", path.display()))?;
+            if real == Path::new("/") {
+                return Err("show /: the whole host cannot be shown to a service; name the folders it needs"
+                    .to_owned());
+            }
+            let source = Source::open(&real)?;
+            shown.push((path.clone(), real, source));
+        }
+        // The outer folder first, or it would cover the inner one.
+        shown.sort_by(|a, b| a.1.cmp(&b.1));
+        let open_all = |mounts: &[SealMount]| -> Result<Vec<_>, Failure> {
+            mounts.iter().map(|m| Source::open(&m.source).map(|source| (m.clone(), source))).collect()
+        };
+        let masked = spec.masked.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+        let mut mounts = Vec::new();
+        for (mount, source) in open_all(&spec.mounts)? {
+            let real = fs::canonicalize(&mount.source).unwrap_or_else(|_| mount.source.clone());
+            mounts.push((mount, real, source));
+        }
+        Ok(Self { system, devices, shown, mounts, granted_devices: open_all(&spec.devices)?, masked })
+    }
+}
+
+impl Source {
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let opened = open_path(path).map_err(|e| format!("open {}: {e}", path.display()))?;
+        let folder = File::from(opened.try_clone().map_err(|e| e.to_string())?)
+            .metadata()
+            .map_err(|e| format!("look at {}: {e}", path.display()))?
+            .is_dir();
+        Ok(if folder { Self::Folder(opened) } else { Self::File(opened) })
+    }
+
+    fn open_unfollowed(path: &Path) -> Result<Option<Self>, Failure> {
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.is_symlink() => {
+                let target = fs::read_link(path).map_err(|e| format!("read link {}: {e}", path.display()))?;
+                Ok(Some(Self::Link(target)))
+            }
+            Ok(_) => Self::open(path).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("look at {}: {error}", path.display())),
+        }
+    }
+}
+
+pub fn open_path(path: &Path) -> io::Result<OwnedFd> {
+    Ok(OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?.into())
+}
