@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::unistd::{getegid, geteuid};
@@ -19,7 +20,10 @@ use sinew_transport::seal::InitClient;
 
 use crate::harness::{ORDINARY, User, binary, users};
 
+mod files;
 mod inside;
+mod network;
+mod probe;
 
 /// Set in the process that runs a test as an ordinary user.
 const AGAIN: &str = "SINEW_TEST_ORDINARY";
@@ -51,16 +55,17 @@ fn run<F: AsyncFnOnce(User)>(test: F, user: User) {
 }
 
 /// These tests where every user can execute them.
-fn test_program() -> PathBuf {
-    let copy = binary().with_file_name("tests");
-    if !copy.exists() {
+fn test_program() -> &'static Path {
+    static COPY: OnceLock<PathBuf> = OnceLock::new();
+    COPY.get_or_init(|| {
+        let copy = binary().with_file_name("tests");
+        // Not by this process: another test's child could hold the file open for writing, and it could not be executed.
         let own = std::env::current_exe().expect("the tests have a program");
-        let partial = copy.with_file_name(format!("tests-{:?}", std::thread::current().id()));
-        fs::copy(own, &partial).expect("copy the tests");
-        fs::set_permissions(&partial, fs::Permissions::from_mode(0o755)).expect("make them executable");
-        fs::rename(&partial, &copy).expect("publish the copy");
-    }
-    copy
+        let copied = std::process::Command::new("cp").args([&own, &copy]).status().expect("run cp");
+        assert!(copied.success(), "copy the tests");
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("make them executable");
+        copy
+    })
 }
 
 pub fn program() -> PathBuf {
@@ -71,7 +76,8 @@ pub fn program() -> PathBuf {
 pub struct Sealed {
     pub folder: PathBuf,
     pub seal: Seal,
-    pub lifeline: Option<OwnedFd>,
+    /// Ends the seal when it is closed.
+    _lifeline: OwnedFd,
 }
 
 /// A specification with nothing in it.
@@ -131,19 +137,24 @@ impl Sealed {
             lifeline: Some(read.as_fd()),
         };
         let seal = spawn(spec, files).await.map_err(|e| e.to_string())?;
-        Ok(Self { folder, seal, lifeline: Some(write.into()) })
+        Ok(Self { folder, seal, _lifeline: write.into() })
     }
 
     pub async fn init(&self) -> InitClient {
         InitClient::connect(&self.folder.join("init.sock")).await.expect("connect to the init")
     }
 
-    /// Runs a command inside to its end: exit code and everything it said.
     pub async fn exec(&self, argv: &[&str]) -> (i32, String) {
+        self.run(command(argv)).await
+    }
+
+    /// Runs a command inside to its end: exit code and everything it said.
+    pub async fn run(&self, command: Command) -> (i32, String) {
         let (read, write) = std::io::pipe().expect("pipe");
         let nothing = File::open("/dev/null").expect("null");
         let streams = [nothing.as_fd(), write.as_fd(), write.as_fd()];
-        let started = self.init().await.exec(command(argv), false, streams).await;
+        let argv = command.argv.clone();
+        let started = self.init().await.exec(command, false, streams).await;
         let mut exec = started.unwrap_or_else(|e| panic!("{argv:?}: {e}"));
         drop(write);
         let reading = tokio::task::spawn_blocking(move || {
@@ -192,8 +203,4 @@ pub fn command(argv: &[&str]) -> Command {
         gid,
         groups: if geteuid().is_root() { vec![gid] } else { Vec::new() },
     }
-}
-
-pub fn give(path: &Path, uid: u32) {
-    chown(path, Some(uid), Some(uid)).expect("give away");
 }

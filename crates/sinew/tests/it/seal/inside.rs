@@ -58,3 +58,222 @@ fn the_check_of_the_host_builds_a_seal() {
         fs::remove_dir(folder).expect("nothing is left in the folder");
     });
 }
+
+#[test]
+fn an_init_is_small() {
+    as_everyone("seal::inside::an_init_is_small", async |user| {
+        let sealed = Sealed::new("small", &plain()).await;
+        for _ in 0..20 {
+            sealed.output(&["true"]).await;
+            sealed.init().await.standing_sockets().await.expect("sockets");
+        }
+        let rollup = format!("/proc/{}/smaps_rollup", sealed.seal.init_pid);
+        // Only root may look at a process that nobody may look into.
+        if fs::read_to_string(&rollup).is_ok() {
+            let kilobytes = |text: &str, name: &str| -> Option<u64> {
+                text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
+            };
+            // The promise is the release binary's; one that is not optimized has three times the addresses to relocate.
+            let kilobytes_max = if cfg!(debug_assertions) { 2048 } else { 1024 };
+            crate::harness::until("little memory", Duration::from_secs(5), || {
+                let text = fs::read_to_string(&rollup).expect("the init lives");
+                let (all, own) = (kilobytes(&text, "Pss:")?, kilobytes(&text, "Anonymous:")?);
+                (all <= kilobytes_max).then(|| println!("{user:?}: {all} KiB, of it {own} KiB anonymous"))
+            });
+        }
+        sealed.shut_down().await;
+    });
+}
+
+#[test]
+fn hosts_change_in_place() {
+    as_everyone("seal::inside::hosts_change_in_place", async |_| {
+        let sealed = Sealed::new("hosts", &plain()).await;
+        for content in ["198.18.0.5 orders\n127.0.0.1 localhost\n", "127.0.0.1 localhost\n"] {
+            sealed
+                .init()
+                .await
+                .tell(&InitRequest::Hosts { content: content.to_owned() })
+                .await
+                .expect("hosts");
+            assert_eq!(sealed.output(&["cat", "/etc/hosts"]).await, content);
+        }
+        sealed.shut_down().await;
+    });
+}
+
+#[test]
+fn an_exec_ends_with_its_connection() {
+    as_everyone("seal::inside::an_exec_ends_with_its_connection", async |_| {
+        let sealed = Sealed::new("exec", &plain()).await;
+        let (_read, write) = std::io::pipe().expect("pipe");
+        let streams = [write.as_fd(), write.as_fd(), write.as_fd()];
+        let exec = sealed.init().await.exec(command(&["sleep", "1000"]), false, streams).await.expect("exec");
+        let alive = ["test", "-d", &format!("/proc/{}", exec.pid)].map(str::to_owned);
+        let alive: Vec<&str> = alive.iter().map(String::as_str).collect();
+        assert_eq!(sealed.exec(&alive).await.0, 0);
+        drop(exec);
+        while sealed.exec(&alive).await.0 == 0 {}
+        let (code, text) = sealed.exec(&["sh", "-c", "exit 7"]).await;
+        assert_eq!((code, text.as_str()), (7, ""));
+        let failed =
+            sealed.init().await.exec(command(&["nosuchprogram"]), false, streams).await.expect_err("fails");
+        assert!(failed.to_string().contains("nosuchprogram: not found inside the seal in PATH="), "{failed}");
+        sealed.shut_down().await;
+    });
+}
+
+#[test]
+fn a_terminal_can_be_given() {
+    as_everyone("seal::inside::a_terminal_can_be_given", async |_| {
+        let sealed = Sealed::new("tty", &plain()).await;
+        let pty = nix::pty::openpty(None, None).expect("pty");
+        let streams = [pty.slave.as_fd(), pty.slave.as_fd(), pty.slave.as_fd()];
+        let script = "test -t 0 && echo a terminal >/dev/tty; exit 4";
+        let exec = sealed.init().await.exec(command(&["sh", "-c", script]), true, streams).await;
+        let code = exec.expect("exec").wait().await.expect("end");
+        let mut text = [0; 100];
+        let length = File::from(pty.master).read(&mut text).expect("read");
+        assert_eq!((code, &text[..length]), (4, &b"a terminal\r\n"[..]));
+        sealed.shut_down().await;
+    });
+}
+
+#[test]
+fn users_other_than_the_own_are_for_root() {
+    as_everyone("seal::inside::users_other_than_the_own_are_for_root", async |_| {
+        let sealed = Sealed::new("user", &plain()).await;
+        let mut other = command(&["sh", "-c", "id -u; id -g; id -G; grep CapEff /proc/self/status"]);
+        (other.uid, other.gid, other.groups) = (1234, 2345, vec![2345, 7]);
+        if geteuid().is_root() {
+            let (code, text) = sealed.run(other).await;
+            assert_eq!((code, text.as_str()), (0, "1234\n2345\n2345 7\nCapEff:\t0000000000000000\n"));
+        } else {
+            let refused = sealed.init().await.start(other).await.expect_err("refused").to_string();
+            assert!(refused.contains("only root can start services as other users"), "{refused}");
+        }
+        sealed.shut_down().await;
+    });
+}
+
+#[test]
+fn limits_hold_in_a_seal() {
+    as_everyone("seal::inside::limits_hold_in_a_seal", async |_| {
+        let cgroups = sinew_node::cgroup::Cgroups::detect();
+        let limits = sinew_spec::application::Limits {
+            cpu_milli: Some(500),
+            memory_bytes: Some(64 << 20),
+            pids: Some(20),
+        };
+        if let Err(error) = cgroups.check(&limits) {
+            assert!(error.to_string().contains("; run as root"), "{error}");
+            return;
+        }
+        let application = format!("seal-test-{}", std::process::id());
+        let mut spec = plain();
+        spec.cgroups = cgroups.create(&application, "a-1", &limits).expect("create");
+        let sealed = Sealed::new("limits", &spec).await;
+        let forks = "import os, time
+try:
+    for n in range(100):
+        if os.fork() == 0:
+            time.sleep(99)
+except BlockingIOError:
+    print('limited after', n, flush=True)
+    os.killpg(0, 9)";
+        let (code, text) = sealed.exec(&["python3", "-c", forks]).await;
+        assert!(code == 137 && text.starts_with("limited after 1"), "{code} {text}");
+        let (code, text) = sealed.exec(&["python3", "-c", "x = bytearray(200 << 20)"]).await;
+        assert_eq!(code, 137, "killed for its memory, and the init lives: {text}");
+        let charged = cgroups.memory_bytes(&application, "a-1").expect("counted");
+        assert!(charged > 0 && charged <= 64 << 20, "{charged}");
+        sealed.shut_down().await;
+        cgroups.remove(&application, "a-1").await.expect("remove");
+        assert!(spec.cgroups.iter().all(|folder| !folder.exists()));
+    });
+}
+
+/// Builds a seal, says its pid, and waits to be killed.
+#[test]
+fn a_launcher_to_be_killed() {
+    let Some(lifeline) = std::env::var_os(LAUNCHER) else { return };
+    run(
+        async |_| {
+            let mut spec = plain();
+            spec.lifeline = lifeline == "1";
+            let sealed = Sealed::new("killed", &spec).await;
+            sealed
+                .init()
+                .await
+                .start(command(&["sh", "-c", "sleep 1000 & sleep 1000"]))
+                .await
+                .expect("start");
+            println!("\nSEAL {} {}", sealed.seal.init_pid, sealed.seal.started_ticks().expect("started"));
+            std::future::pending::<()>().await;
+        },
+        User::Own,
+    );
+}
+
+const LAUNCHER: &str = "SINEW_TEST_LAUNCHER";
+
+/// A launcher of its own process: its seal, when it was killed.
+fn killed_launcher(lifeline: &str) -> (Seal, PathBuf) {
+    use std::io::BufRead;
+    let mut launcher = std::process::Command::new(std::env::current_exe().expect("own program"))
+        .args(["seal::inside::a_launcher_to_be_killed", "--exact", "--nocapture"])
+        .env(LAUNCHER, lifeline)
+        .env(AGAIN, program())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("start a launcher");
+    let output = std::io::BufReader::new(launcher.stdout.take().expect("piped"));
+    let line = output.lines().map_while(Result::ok).find(|line| line.starts_with("SEAL ")).expect("a seal");
+    let mut numbers = line.split(' ').skip(1).map(|number| number.parse::<u64>().expect("number"));
+    let (pid, ticks) = (numbers.next().expect("pid"), numbers.next().expect("ticks"));
+    let seal = Seal::adopt(pid as i32, ticks).expect("adopt").expect("it lives");
+    assert!(Seal::adopt(pid as i32, ticks + 1).expect("adopt").is_none(), "another process");
+    launcher.kill().expect("kill -9");
+    launcher.wait().expect("wait");
+    let folder = PathBuf::from(format!("/tmp/snseal{}-killed", launcher.id()));
+    (seal, folder)
+}
+
+/// Inits of an instance's folder.
+fn processes(folder: &Path) -> Vec<i32> {
+    let entries = fs::read_dir("/proc").expect("proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let title = folder.display().to_string();
+    pids.filter(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&title)
+    })
+    .collect()
+}
+
+#[test]
+fn a_seal_ends_with_its_lifeline() {
+    as_everyone("seal::inside::a_seal_ends_with_its_lifeline", async |_| {
+        let (seal, folder) = killed_launcher("1");
+        seal.wait().await.expect("its end");
+        crate::harness::until("no process left", Duration::from_secs(5), || {
+            processes(&folder).is_empty().then_some(())
+        });
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        assert!(!mounts.contains(folder.to_str().expect("text")));
+        fs::remove_dir_all(folder).expect("clean");
+    });
+}
+
+#[test]
+fn a_seal_without_lifeline_outlives_its_launcher() {
+    as_everyone("seal::inside::a_seal_without_lifeline_outlives_its_launcher", async |_| {
+        let (seal, folder) = killed_launcher("0");
+        let init = InitClient::connect(&folder.join("init.sock")).await.expect("it answers");
+        assert!(matches!(init.status().await, Ok(ServiceState::Running { .. })));
+        init.standing_sockets().await.expect("sockets");
+        init.tell(&InitRequest::Shutdown).await.expect("shut down");
+        seal.wait().await.expect("its end");
+        fs::remove_dir_all(folder).expect("clean");
+    });
+}
