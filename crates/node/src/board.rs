@@ -24,6 +24,8 @@ pub struct View {
     pub health: Health,
     /// Callers were told of it (or it has done what it should and ended): dependents may go ahead.
     pub ready: bool,
+    /// The control plane was told that callers may choose it.
+    pub routed: bool,
     /// On its way out.
     pub retiring: bool,
     pub restarts: u32,
@@ -52,6 +54,7 @@ impl View {
             state: InstanceState::Waiting,
             health: Health::None,
             ready: false,
+            routed: false,
             retiring: false,
             restarts: 0,
             init: None,

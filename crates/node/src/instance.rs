@@ -115,7 +115,10 @@ impl Instance {
                 Ok(sealed) => sealed,
                 Err(error) => {
                     self.clear().await;
-                    self.trouble(&error.to_string(), born.elapsed());
+                    let reason = error.to_string();
+                    self.trouble(&reason, born.elapsed());
+                    // It is tried again, but nobody should wait for that in silence.
+                    self.board(|view| view.failed = Some(reason));
                     if !self.pause(born.elapsed()).await {
                         return None;
                     }
@@ -290,6 +293,7 @@ impl Instance {
     }
 
     fn out_of_routing(&self) {
+        self.board(|view| view.routed = false);
         if let Err(error) = self.shared.registry.route(&self.name, Routing::Out) {
             self.shared.log(&error.to_string());
         }
@@ -366,6 +370,7 @@ impl Judge<'_> {
     }
 
     async fn judged(&self, able: bool, health: Health, reason: Option<String>) {
+        self.shared.board.update(self.name, |view| view.routed = able);
         let routing = if able { Routing::In } else { Routing::Out };
         let revision = match self.shared.registry.route(self.name, routing) {
             Ok(revision) => revision,

@@ -10,7 +10,7 @@ use sinew_spec::admin::{AdminError, Event};
 use sinew_spec::application::{Application, Service};
 use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::proxy::Published;
-use sinew_spec::status::InstanceState;
+use sinew_spec::status::{ApplicationStatus, InstanceState};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -19,7 +19,7 @@ use crate::board::{Board, View, unix_ms};
 use crate::cgroup::Cgroups;
 use crate::folders::Folders;
 use crate::instance::{Instance, Order, Situation};
-use crate::operation::Operation;
+use crate::operation::{Operation, Reply};
 use crate::plan::Host;
 use crate::reconcile::{self, Present, Step, Wanted};
 use crate::record::{self, ApplicationRecord, Stopped, Version};
@@ -130,6 +130,10 @@ pub struct Launcher {
     events: broadcast::Sender<Event>,
     pending: Vec<Pending>,
     traffic: Traffic,
+    /// At most one round of questions to the proxies.
+    samples: JoinSet<report::Answers>,
+    /// Who waits for a status with fresh counters.
+    askers: Vec<(bool, Reply<ApplicationStatus>)>,
     /// Everything goes.
     leaving: Option<Order>,
     remove_volumes: bool,
@@ -177,6 +181,8 @@ impl Launcher {
             events,
             pending: Vec::new(),
             traffic: Traffic::default(),
+            samples: JoinSet::new(),
+            askers: Vec::new(),
             leaving: None,
             remove_volumes: false,
             announced_ready: false,
@@ -209,7 +215,8 @@ impl Launcher {
                 },
                 _ = changes.changed() => {}
                 ended = self.tasks.join_next(), if !self.tasks.is_empty() => self.ended(ended),
-                _ = sample.tick() => self.sample().await,
+                answers = self.samples.join_next(), if !self.samples.is_empty() => self.sampled(answers),
+                _ = sample.tick() => self.sample(),
             }
         }
         self.finish().await;

@@ -1,5 +1,6 @@
 //! Processes as they are known to somebody who may not be their parent: by pid and start time, watched by pidfd.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -119,6 +120,27 @@ pub fn spawn(command: &mut Command, lifeline: Option<BorrowedFd<'_>>) -> io::Res
     // A child that ended at once still has its start time.
     let start_ticks = Stat::read(pid).ok_or_else(|| io::Error::other("it vanished"))?.start_ticks;
     Ok(ProcessId { pid, start_ticks })
+}
+
+/// Live processes of ours in that role (`__init`, `proxy`) that were started with `argument`.
+pub fn started_with(role: &str, argument: &OsStr) -> Vec<ProcessId> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid: &i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            is_ours(&line, role, argument)
+        })
+        .filter_map(ProcessId::of)
+        .collect()
+}
+
+/// The arguments say so: nobody else's process that happens to name the folder (an `ls`, say) is meant.
+fn is_ours(command_line: &[u8], role: &str, argument: &OsStr) -> bool {
+    let mut words = command_line.split(|byte| *byte == 0);
+    words.next() == Some(b"sinew")
+        && words.next() == Some(role.as_bytes())
+        && words.any(|word| word == argument.as_encoded_bytes())
 }
 
 /// Live children of a process.

@@ -13,6 +13,9 @@ use crate::folders::Folders;
 use crate::plan::Host;
 use crate::registry::Registry;
 
+/// The beginning of a trouble says more than its thousandth repetition.
+const LOG_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 pub struct Shared {
     pub application: ApplicationName,
     pub registry: Arc<dyn Registry>,
@@ -34,7 +37,9 @@ impl Shared {
     pub fn log(&self, text: &str) {
         use std::io::Write;
         let opened = std::fs::OpenOptions::new().create(true).append(true).open(self.folders.daemon_log());
-        if let Ok(mut file) = opened {
+        if let Ok(mut file) = opened
+            && file.metadata().is_ok_and(|file| file.len() < LOG_BYTES_MAX)
+        {
             let _ = writeln!(file, "{} {text}", crate::board::unix_ms());
         }
     }

@@ -25,14 +25,17 @@ impl Instance {
     }
 
     async fn drain(&mut self, order: Order) {
-        let was_ready = self.shared.board.views().get(&self.name).is_some_and(|view| view.ready);
-        self.board(|view| view.state = InstanceState::Draining);
+        let was_routed = self.shared.board.views().get(&self.name).is_some_and(|view| view.routed);
+        self.board(|view| {
+            view.state = InstanceState::Draining;
+            view.routed = false;
+        });
         let registry = &self.shared.registry;
-        if was_ready && let Ok(revision) = registry.route(&self.name, Routing::Out) {
+        if was_routed && let Ok(revision) = registry.route(&self.name, Routing::Out) {
             registry.applied(revision, ACKNOWLEDGE).await;
         }
         if let Ok(revision) = registry.route(&self.name, Routing::Draining)
-            && was_ready
+            && was_routed
         {
             registry.applied(revision, ACKNOWLEDGE).await;
             let grace = Duration::from_millis(self.service.stop_grace_ms);

@@ -12,6 +12,8 @@ use crate::process::{self, ProcessId, Watched};
 use crate::record::InstanceRecord;
 use crate::registry::{Registration, Routing};
 
+/// The role of a proxy among the processes of ours.
+const PROXY: &str = "proxy";
 /// A process that was killed is gone in much less.
 const KILLED: Duration = Duration::from_secs(2);
 
@@ -26,7 +28,7 @@ impl Launcher {
     /// once, are never told of a world without endpoints.
     pub(super) async fn adopt(&mut self, detached: bool) -> Result<(), AdminError> {
         let earlier: Option<ApplicationRecord> = record::read(&self.shared.folders.application_record());
-        let records = self.read_records()?;
+        let records = self.read_records().await?;
         let mut registrations: Vec<Registration> = Vec::new();
         let mut found: Vec<Found> = Vec::new();
         let mut gateway = None;
@@ -40,6 +42,7 @@ impl Launcher {
                 registrations.push(registration(&folder));
                 gateway = record.sidecar;
             } else if let Some(service) = record.definition.clone() {
+                let record = with_sidecar(&folder, record).await;
                 let routing = if record.ready { Routing::In } else { Routing::Out };
                 registrations.push(instance_registration(&service, &record.instance, &folder, routing));
                 let service = Arc::new(service);
@@ -92,15 +95,18 @@ impl Launcher {
         }
     }
 
-    fn read_records(&self) -> Result<Vec<(InstanceFolder, InstanceRecord)>, AdminError> {
+    async fn read_records(&self) -> Result<Vec<(InstanceFolder, InstanceRecord)>, AdminError> {
         let folders = self.shared.folders.instance_folders();
         let folders = folders.map_err(|error| answer::failed(&format!("reading the run folder: {error}")))?;
         let mut records = Vec::new();
         for folder in folders {
             match InstanceRecord::read(&folder) {
                 Some(record) => records.push((folder, record)),
-                // Logs of one that has ended, or a birth that was cut short: its processes died with the launcher.
-                None => drop(folder.remove()),
+                // Logs of one that has ended, or a birth that was cut short.
+                None => {
+                    end_unrecorded(&folder).await;
+                    let _ = folder.remove();
+                }
             }
         }
         Ok(records)
@@ -110,11 +116,35 @@ impl Launcher {
 /// Ends the processes of an instance and waits for their end.
 async fn end(record: &InstanceRecord) {
     for id in [record.init, record.sidecar].into_iter().flatten() {
-        process::kill(id);
-        if let Ok(Some(process)) = Watched::open(id) {
-            let _ = tokio::time::timeout(KILLED, process.ended()).await;
+        end_process(id).await;
+    }
+}
+
+async fn end_process(id: ProcessId) {
+    process::kill(id);
+    if let Ok(Some(process)) = Watched::open(id) {
+        let _ = tokio::time::timeout(KILLED, process.ended()).await;
+    }
+}
+
+/// What a launcher started that died before it could write it down: init and proxy carry their folder in their
+/// arguments.
+async fn end_unrecorded(folder: &InstanceFolder) {
+    let inits = process::started_with(crate::init::COMMAND, folder.path.as_os_str());
+    let proxies = process::started_with(PROXY, folder.bootstrap().as_os_str());
+    for id in inits.into_iter().chain(proxies) {
+        end_process(id).await;
+    }
+}
+
+/// A proxy that was started and not written down any more would serve beside the new one.
+async fn with_sidecar(folder: &InstanceFolder, record: InstanceRecord) -> InstanceRecord {
+    if record.sidecar.is_none_or(|sidecar| !sidecar.is_alive()) {
+        for id in process::started_with(PROXY, folder.bootstrap().as_os_str()) {
+            end_process(id).await;
         }
     }
+    record
 }
 
 /// What a launcher before this one published: its gateway may be listening there.
@@ -136,6 +166,7 @@ pub async fn clean(
             something |= [record.init, record.sidecar].into_iter().flatten().any(ProcessId::is_alive);
             end(&record).await;
         }
+        end_unrecorded(&folder).await;
         folder.remove()?;
     }
     let removed = Cgroups::detect().remove_application(application.as_str()).await;

@@ -6,7 +6,6 @@ use sinew_spec::admin::{Changes, DownRequest, ErrorCode, InstanceAccess, Service
 use sinew_spec::seal::InitRequest;
 use sinew_transport::seal::InitClient;
 
-use crate::operation::Reply;
 use crate::plan;
 
 impl Launcher {
@@ -16,8 +15,8 @@ impl Launcher {
         }
         match operation {
             Operation::Status { memory, reply } => {
-                self.sample().await;
-                send(reply, Ok(self.status(memory)));
+                self.askers.push((memory, reply));
+                self.sample();
             }
             Operation::Scale { service, replicas, reply } => {
                 let scaled = self.managed(&service).map(|managed| {

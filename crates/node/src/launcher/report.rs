@@ -2,15 +2,25 @@
 
 use super::*;
 
-use sinew_spec::status::{ApplicationStatus, InstanceStatus, PublishedStatus, ServiceStatus};
+use sinew_spec::status::{ApplicationStatus, InstanceStatus, ProxyStats, PublishedStatus, ServiceStatus};
+
+use tokio::task::JoinError;
 
 use super::gateway::gateway_name;
 use crate::process;
 use crate::process::memory::{pss_bytes, pss_bytes_of_all};
 use crate::stats;
 
+/// What proxies count, of those that answered.
+pub(super) type Answers = BTreeMap<InstanceName, ProxyStats>;
+
 impl Launcher {
-    pub(super) async fn sample(&mut self) {
+    /// Asks all proxies for their counters; the answers come to [`Launcher::sampled`]. A proxy that is stuck costs
+    /// nobody but those who look.
+    pub(super) fn sample(&mut self) {
+        if !self.samples.is_empty() {
+            return;
+        }
         let mut proxies: Vec<InstanceName> = self
             .shared
             .board
@@ -22,18 +32,31 @@ impl Launcher {
         if self.gateway.is_some() {
             proxies.push(gateway_name());
         }
-        let mut asked = JoinSet::new();
-        for proxy in proxies {
-            let admin = self.shared.folders.instance(&proxy).admin_socket();
-            asked.spawn(async move { (proxy, stats::fetch(&admin).await) });
-        }
-        let mut answers = BTreeMap::new();
-        while let Some(answer) = asked.join_next().await {
-            if let Ok((proxy, Ok(stats))) = answer {
-                answers.insert(proxy, stats);
+        let folders = self.shared.folders.clone();
+        self.samples.spawn(async move {
+            let mut asked = JoinSet::new();
+            for proxy in proxies {
+                let admin = folders.instance(&proxy).admin_socket();
+                asked.spawn(async move { (proxy, stats::fetch(&admin).await) });
             }
+            let mut answers = BTreeMap::new();
+            while let Some(answer) = asked.join_next().await {
+                if let Ok((proxy, Ok(stats))) = answer {
+                    answers.insert(proxy, stats);
+                }
+            }
+            answers
+        });
+    }
+
+    /// Takes the answers, and tells the status to those who wait for it.
+    pub(super) fn sampled(&mut self, answers: Option<Result<Answers, JoinError>>) {
+        if let Some(Ok(answers)) = answers {
+            self.traffic.sample(std::time::Instant::now(), answers);
         }
-        self.traffic.sample(std::time::Instant::now(), answers);
+        for (memory, reply) in std::mem::take(&mut self.askers) {
+            let _ = reply.send(Ok(self.status(memory)));
+        }
     }
 
     pub(super) fn status(&self, memory: bool) -> ApplicationStatus {

@@ -49,6 +49,20 @@ async fn the_lifeline_is_descriptor_three() {
 }
 
 #[test]
+fn only_our_own_processes_are_found_by_their_arguments() {
+    let check = |line: &str, expect: bool| {
+        let line = line.replace(' ', "\0");
+        assert_eq!(is_ours(line.as_bytes(), "__init", OsStr::new("/r/i/a-1")), expect, "{line}");
+    };
+    check("sinew __init /r/i/a-1", true);
+    check("sinew __init --inside /r/i/a-1", true);
+    check("sinew __init --inside /r/i/a-10", false);
+    check("sinew proxy /r/i/a-1", false);
+    check("ls /r/i/a-1", false);
+    check("", false);
+}
+
+#[test]
 fn another_process_of_the_same_pid_is_another() {
     let own = ProcessId::of(std::process::id() as i32).expect("we live");
     assert!(own.is_alive());

@@ -287,3 +287,50 @@ fn another_user_is_refused_to_an_ordinary_one() {
         }
     }
 }
+
+#[test]
+fn whoever_is_unhealthy_is_not_called() {
+    let compose = "services:
+  web:
+    command: [python3, web.py]
+    deploy: { replicas: 2 }
+    healthcheck: { test: [CMD, test, '!', -e, /tmp/sick], interval: 100ms, timeout: 5s, retries: 2 }
+    expose: [8000]
+  caller:
+    command: [sleep, '1000']
+    depends_on: { web: { condition: service_healthy } }
+";
+    for user in users() {
+        let sandbox = application(user, "sick", compose);
+        sandbox.sinew(&["up", "-d"]).ok();
+        sandbox.sinew(&["exec", "web-1", "--", "touch", "/tmp/sick"]).ok();
+        becomes(&sandbox, "web", &["web-1 running/unhealthy", "web-2 running/healthy"]);
+        let ask = "import urllib.request as u
+print({u.urlopen('http://web:8000/').read().decode() for _ in range(10)})";
+        let called =
+            |sandbox: &Sandbox| sandbox.sinew(&["exec", "caller", "--", "python3", "-c", ask]).ok().stdout;
+        assert_eq!(called(&sandbox).trim(), "{'web-2'}");
+        sandbox.sinew(&["exec", "web-1", "--", "rm", "/tmp/sick"]).ok();
+        becomes(&sandbox, "web", &["web-1 running/healthy", "web-2 running/healthy"]);
+        until("both are called", PATIENCE, || {
+            let called = called(&sandbox);
+            (called.contains("web-1") && called.contains("web-2")).then_some(())
+        });
+        down(&sandbox);
+    }
+}
+
+#[test]
+fn what_a_launcher_that_was_killed_left_is_ended_by_the_next_down() {
+    let compose = format!("services:\n  web:\n    command: [python3, web.py]\n    {HEALTH}\n");
+    for user in users() {
+        let sandbox = application(user, "orphans", &compose);
+        sandbox.sinew(&["up", "-d"]).ok();
+        // Killed between the birth of an instance and its being written down.
+        let launcher = sandbox.processes().into_iter().find(|(_, line)| line.contains("__daemon"));
+        kill(Pid::from_raw(launcher.expect("a launcher").0), Signal::SIGKILL).expect("kill it");
+        std::fs::remove_file(sandbox.run().join("orphans/i/web-1/instance.json")).expect("its record");
+        assert!(!sandbox.processes().is_empty());
+        down(&sandbox);
+    }
+}
