@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::stage::{Failed, cargo, output, root, run};
+use crate::stage::{Failed, cargo, output, root, run, target_folder};
 
 /// All services healthy, after the builds.
 const UP_SECONDS_MAX: f64 = 5.0;
@@ -66,10 +66,6 @@ fn up(command: &Command) -> Result<(), Failed> {
         Some(seconds) => Err(Failed::new(format!("up took {seconds} s, more than {UP_SECONDS_MAX} s"))),
         None => Err(Failed::new("up did not say how long it took")),
     }
-}
-
-fn target_folder() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 fn free_port() -> Result<u16, Failed> {

@@ -8,7 +8,7 @@ mod tidy;
 
 use std::process::ExitCode;
 
-use stage::{Failed, Stages, cargo, root, run};
+use stage::{Failed, Stages, cargo, run, target_folder};
 
 const USAGE: &str = "\
 cargo xtask COMMAND
@@ -21,7 +21,8 @@ cargo xtask COMMAND
   lint       clippy, warnings denied
   unit       cargo test of every crate
   example    unit tests of examples/, then the cold store from `sinew up` to its last labelled fault
-  size       size of the release binary, against its limit
+  size       size of the release binary, and the memory of a mesh of nine of it, against their limits
+  scenarios  the integration tests with the release binary
 ";
 
 fn main() -> ExitCode {
@@ -36,7 +37,13 @@ fn main() -> ExitCode {
         "example" => {
             stages.run("packages", packages::install).and_then(|()| stages.run("example", example::run_all))
         }
-        "size" => stages.run("size", size),
+        "size" => {
+            stages.run("size", size).and_then(|()| stages.run("memory", || release_tests(&["memory::"])))
+        }
+        "scenarios" => stages
+            .run("packages", packages::install)
+            .and_then(|()| stages.run("size", size))
+            .and_then(|()| stages.run("scenarios", || release_tests(&[]))),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
@@ -86,12 +93,33 @@ fn unit() -> Result<(), Failed> {
         .env("CMAKE", "/nonexistent"))
 }
 
+fn release_tests(filter: &[&str]) -> Result<(), Failed> {
+    run(cargo()
+        .args([
+            "test",
+            "--locked",
+            "--package",
+            "sinew",
+            "--test",
+            "it",
+            "--",
+            "--test-threads=1",
+            "--nocapture",
+        ])
+        .args(filter)
+        .env("SINEW_TEST_BINARY", release_binary()))
+}
+
+fn release_binary() -> std::path::PathBuf {
+    target_folder().join("release/sinew")
+}
+
 /// MB as disks count them.
 const RELEASE_BYTES_MAX: u64 = 20_000_000;
 
 fn size() -> Result<(), Failed> {
     run(cargo().args(["build", "--release", "--locked"]))?;
-    let binary = root().join("target/release/sinew");
+    let binary = release_binary();
     let bytes =
         std::fs::metadata(&binary).map_err(|e| Failed::new(format!("read {}: {e}", binary.display())))?.len();
     println!("release binary: {:.1} MB (limit {:.1} MB)", bytes as f64 / 1e6, RELEASE_BYTES_MAX as f64 / 1e6);

@@ -196,6 +196,15 @@ impl Drop for Sandbox {
     }
 }
 
+/// `SINEW_TEST_BINARY` names another build, so that a release can be judged by the same scenarios.
+fn tested() -> PathBuf {
+    std::env::var_os("SINEW_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_sinew").into(), PathBuf::from)
+}
+
+pub fn is_release() -> bool {
+    std::env::var_os("SINEW_TEST_BINARY").is_some()
+}
+
 /// The binary where every user can execute it: the build folder may lie in a home directory.
 pub fn binary() -> &'static Path {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
@@ -203,7 +212,7 @@ pub fn binary() -> &'static Path {
         let folder = PathBuf::from(format!("/tmp/snbin{}", std::process::id()));
         fs::create_dir_all(&folder).expect("make a folder for the binary");
         let copy = folder.join("sinew");
-        fs::copy(env!("CARGO_BIN_EXE_sinew"), &copy).expect("copy the binary under test");
+        fs::copy(tested(), &copy).expect("copy the binary under test");
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("make it executable");
         copy
     })

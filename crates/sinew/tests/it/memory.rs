@@ -3,7 +3,7 @@
 use sinew_testkit::load::{Load, Options};
 use std::time::Duration;
 
-use crate::harness::{Sandbox, User};
+use crate::harness::{Sandbox, User, is_release};
 use crate::lifetimes::{WEB, free_port};
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -56,7 +56,7 @@ services:
         println!("{role:<9} {pss:6.2} MiB PSS {private:6.2} MiB private  {line}");
     }
     sandbox.sinew(&["down"]).ok();
-    if !cfg!(debug_assertions) {
+    if is_release() {
         let [init, proxy, private, launcher] = worst;
         assert!(init <= 1.0, "an init has {init:.2} MiB PSS");
         assert!(proxy <= 6.0, "a sidecar has {proxy:.2} MiB PSS");
