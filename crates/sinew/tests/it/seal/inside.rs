@@ -277,3 +277,26 @@ fn a_seal_without_lifeline_outlives_its_launcher() {
         fs::remove_dir_all(folder).expect("clean");
     });
 }
+
+#[test]
+fn the_binary_cannot_be_written_through_an_init() {
+    use nix::sys::statvfs::{FsFlags, fstatvfs};
+    as_everyone("seal::inside::the_binary_cannot_be_written_through_an_init", async |_| {
+        let sealed = Sealed::new("binary", &plain()).await;
+        // A script that is interpreted by "itself" runs the program of who executes it: the init's. It is the binary
+        // then, with everybody's arguments; what counts is that it comes from a read-only mount.
+        let (code, _) =
+            sealed.exec(&["sh", "-c", "printf '#!/proc/self/exe\\n' >/tmp/x; chmod 755 /tmp/x"]).await;
+        assert_eq!(code, 0);
+        let (_, said) = sealed.exec(&["/tmp/x", "version"]).await;
+        assert!(!said.is_empty(), "the binary itself answers");
+        // Only root may look.
+        if let Ok(running) = File::open(format!("/proc/{}/exe", sealed.seal.init_pid)) {
+            let flags = fstatvfs(&running).expect("look at its mount").flags();
+            assert!(flags.contains(FsFlags::ST_RDONLY | FsFlags::ST_NOSUID), "{flags:?}");
+            let on_host = fstatvfs(&File::open(program()).expect("binary")).expect("look").flags();
+            assert!(!on_host.contains(FsFlags::ST_RDONLY), "it is the seal's mount that is read-only");
+        }
+        sealed.shut_down().await;
+    });
+}
