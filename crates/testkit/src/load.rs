@@ -14,6 +14,8 @@ pub struct Options {
     pub address: SocketAddr,
     pub host: String,
     pub path: String,
+    /// `Some`: POST with this body. No proxy may repeat it once it was sent, so that it is the harder load.
+    pub body: Option<String>,
     pub requests_per_second: u32,
     /// Each is one thread and one connection.
     pub connections: u32,
@@ -137,8 +139,15 @@ impl Client {
             Some(stream) => stream,
             None => self.connect()?,
         };
-        let Options { host, path, .. } = &self.options;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")?;
+        let Options { host, path, body, .. } = &self.options;
+        let request = match body {
+            None => format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+            Some(body) => {
+                let length = body.len();
+                format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n{body}")
+            }
+        };
+        stream.write_all(request.as_bytes())?;
         let (body, keep) = answer(&mut stream)?;
         self.stream = keep.then_some(stream);
         Ok(body)

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::harness::{Sandbox, User, until, users, wait};
 
-/// Answers every GET with its host name. On both families, like `http.server` is not.
+/// Answers every GET and POST with its host name. On both families, like `http.server` is not.
 pub const WEB: &str = r#"
 import socket, sys, signal, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +28,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
     def log_message(self, *arguments):
         pass
 

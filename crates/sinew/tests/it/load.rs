@@ -12,7 +12,7 @@ use crate::lifetimes::{WEB, free_port};
 
 const RATE: u32 = 500;
 
-fn application(name: &str) -> (Sandbox, Load) {
+fn application(name: &str, body: Option<&str>) -> (Sandbox, Load) {
     let sandbox = Sandbox::new(User::Own, name);
     let port = free_port();
     sandbox.write("web.py", WEB);
@@ -35,6 +35,7 @@ services:
         address: ([127, 0, 0, 1], port).into(),
         host: "web".into(),
         path: "/".into(),
+        body: body.map(str::to_owned),
         requests_per_second: RATE,
         connections: 32,
         answer_timeout: Duration::from_secs(5),
@@ -70,7 +71,7 @@ fn pid(instance: &Value, of: &str) -> Pid {
 
 #[test]
 fn scale_restart_and_stop_lose_nothing() {
-    let (sandbox, load) = application("scaled");
+    let (sandbox, load) = application("scaled", Some("a reading that must not be written twice"));
     for count in [6, 2] {
         sandbox.sinew(&["scale", &format!("web={count}")]).ok();
         until("the wanted number runs", Duration::from_secs(30), || {
@@ -84,6 +85,11 @@ fn scale_restart_and_stop_lose_nothing() {
     }
     sandbox.sinew(&["restart", "web"]).ok();
     load.pass(1000);
+    let first = instances(&sandbox)[0]["name"].as_str().expect("a name").to_owned();
+    sandbox.sinew(&["stop", &first]).ok();
+    load.pass(500);
+    sandbox.sinew(&["start", &first]).ok();
+    load.pass(500);
     let report = finish(&sandbox, load);
     assert_eq!(report.failed, []);
     assert!(report.served_by.len() >= 6, "{:?}", report.served_by);
@@ -91,7 +97,7 @@ fn scale_restart_and_stop_lose_nothing() {
 
 #[test]
 fn a_killed_instance_costs_what_it_had_in_flight() {
-    let (sandbox, load) = application("shot");
+    let (sandbox, load) = application("shot", None);
     let victim = instances(&sandbox)[0].clone();
     let at = Instant::now();
     kill(pid(&victim, "service_pid"), Signal::SIGKILL).expect("kill a service");
@@ -112,7 +118,7 @@ fn a_killed_instance_costs_what_it_had_in_flight() {
 
 #[test]
 fn a_killed_sidecar_is_replaced_while_connections_wait() {
-    let (sandbox, load) = application("bereft");
+    let (sandbox, load) = application("bereft", None);
     let victim = instances(&sandbox)[0].clone();
     let name = victim["name"].as_str().expect("a name").to_owned();
     let old = pid(&victim, "sidecar_pid");

@@ -31,6 +31,7 @@ services:
         address: ([127, 0, 0, 1], port).into(),
         host: "web".into(),
         path: "/".into(),
+        body: None,
         requests_per_second: 400,
         connections: 8,
         answer_timeout: Duration::from_secs(5),
