@@ -69,7 +69,9 @@ impl Load {
         let threads = (0..options.connections)
             .map(|number| {
                 let (options, stop, answered) = (options.clone(), stop.clone(), answered.clone());
-                std::thread::spawn(move || Client { options, start, answered, stream: None }.run(number, &stop))
+                std::thread::spawn(move || {
+                    Client { options, start, answered, stream: None }.run(number, &stop)
+                })
             })
             .collect();
         Self { stop, answered, threads }
@@ -114,7 +116,9 @@ impl Client {
         while !stop.load(Ordering::Relaxed) && due < self.options.time_max {
             let intended = self.start + due;
             due += step * self.options.connections;
-            while let Some(rest) = intended.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero()) {
+            while let Some(rest) =
+                intended.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())
+            {
                 std::thread::park_timeout(rest);
             }
             report.sent += 1;
@@ -176,7 +180,8 @@ fn answer(stream: &mut TcpStream) -> io::Result<(String, bool)> {
     };
     let head = String::from_utf8_lossy(&bytes[..head_bytes]).to_ascii_lowercase();
     let field = |name: &str| {
-        head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(|value| value.trim().to_owned()))
+        head.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(|value| value.trim().to_owned()))
     };
     let length: usize = field("content-length")
         .and_then(|value| value.parse().ok())
