@@ -136,7 +136,10 @@ impl Sealed {
             log_folder: log_folder.as_fd(),
             lifeline: Some(read.as_fd()),
         };
-        let seal = spawn(spec, files).await.map_err(|e| e.to_string())?;
+        let seal = spawn(spec, files).await.map_err(|e| {
+            fs::remove_dir_all(&folder).expect("clean");
+            e.to_string()
+        })?;
         Ok(Self { folder, seal, _lifeline: write.into() })
     }
 

@@ -294,7 +294,7 @@ fn the_binary_cannot_be_written_through_an_init() {
         if let Ok(running) = File::open(format!("/proc/{}/exe", sealed.seal.init_pid)) {
             let flags = fstatvfs(&running).expect("look at its mount").flags();
             assert!(flags.contains(FsFlags::ST_RDONLY | FsFlags::ST_NOSUID), "{flags:?}");
-            let on_host = fstatvfs(&File::open(program()).expect("binary")).expect("look").flags();
+            let on_host = fstatvfs(File::open(program()).expect("binary")).expect("look").flags();
             assert!(!on_host.contains(FsFlags::ST_RDONLY), "it is the seal's mount that is read-only");
         }
         sealed.shut_down().await;
