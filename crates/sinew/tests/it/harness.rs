@@ -210,12 +210,26 @@ pub fn binary() -> &'static Path {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
     COPY.get_or_init(|| {
         let folder = PathBuf::from(format!("/tmp/snbin{}", std::process::id()));
+        sweep();
         fs::create_dir_all(&folder).expect("make a folder for the binary");
         let copy = folder.join("sinew");
-        fs::copy(tested(), &copy).expect("copy the binary under test");
+        // By another process: a fork of a test in between would keep our descriptor for writing, and "text file busy".
+        let done = Command::new("cp").arg(tested()).arg(&copy).status().expect("run cp");
+        assert!(done.success(), "copy the binary under test: {done}");
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("make it executable");
         copy
     })
+}
+
+/// Binaries of test runs that are over.
+fn sweep() {
+    for entry in fs::read_dir("/tmp").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix("snbin")?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// `None`: it did not end in time and was killed.
