@@ -82,9 +82,20 @@ enum Life {
     SealLost(String),
 }
 
+/// What there is of an instance that an earlier launcher left.
+pub enum Adopted {
+    Sealed(Box<Sealed>),
+    /// Its service ended for good, with this code.
+    Ended(i32),
+}
+
 /// Whether the service could be started.
 enum Start {
     Runs,
+    /// While nobody looked: it was adopted.
+    Ended {
+        lived: Duration,
+    },
     /// The init says why not: no such program, say.
     Refused(String),
     /// The init cannot be asked any more.
@@ -92,9 +103,18 @@ enum Start {
 }
 
 impl Instance {
-    /// The whole life. `adopted`: its processes run already.
-    pub async fn run(mut self, adopted: Option<Sealed>, was_ready: bool) {
-        if let Some(sealed) = self.live(adopted, was_ready).await {
+    /// The whole life, or what is left of it.
+    pub async fn run(mut self, adopted: Option<Adopted>, was_ready: bool) {
+        let sealed = match adopted {
+            Some(Adopted::Ended(code)) => {
+                self.show_end(code, self.end_reason(code), Decision::Stay);
+                self.stay_ended().await;
+                None
+            }
+            Some(Adopted::Sealed(sealed)) => self.live(Some(*sealed), was_ready).await,
+            None => self.live(None, false).await,
+        };
+        if let Some(sealed) = sealed {
             self.retire(sealed).await;
         }
         self.shared.board.remove(&self.name);
@@ -107,6 +127,7 @@ impl Instance {
         }
         loop {
             let born = Instant::now();
+            let taken_over = adopted.is_some();
             let sealed = match adopted.take() {
                 Some(sealed) => Ok(sealed),
                 None => self.birth().await,
@@ -125,7 +146,7 @@ impl Instance {
                     continue;
                 }
             };
-            match self.serve(&mut sealed, std::mem::take(&mut was_ready)).await {
+            match self.serve(&mut sealed, taken_over, std::mem::take(&mut was_ready)).await {
                 Life::Ordered => return Some(sealed),
                 Life::SealLost(reason) => {
                     self.abandon(sealed).await;
@@ -135,21 +156,39 @@ impl Instance {
                     }
                 }
                 // Ended for good: nothing of it stays but its logs and its place.
-                Life::Exited { .. } => {
+                Life::Exited { code, .. } => {
+                    // Twice: a launcher that dies meanwhile must not have it run again, and clearing up takes the
+                    // record along.
+                    let command = sealed.command.clone();
+                    self.remember_end(code, &command);
                     self.teardown(sealed).await;
-                    self.ordered().await;
+                    self.remember_end(code, &command);
+                    self.stay_ended().await;
                     return None;
                 }
             }
         }
     }
 
-    /// One life of the service after the other, in one seal, until something else is to be done.
-    async fn serve(&mut self, sealed: &mut Sealed, mut was_ready: bool) -> Life {
+    /// Nothing runs, and nothing is to be done until it shall go.
+    async fn stay_ended(&mut self) {
+        self.ordered().await;
+        // The logs stay.
+        let _ = self.folder().clear();
+    }
+
+    /// One life of the service after the other, in one seal, until something else is to be done. `taken_over`: the
+    /// first one may have ended already.
+    async fn serve(&mut self, sealed: &mut Sealed, mut taken_over: bool, mut was_ready: bool) -> Life {
         loop {
             let began = Instant::now();
             let mut reason = None;
-            let life = match self.start_service(sealed).await {
+            let life = match self.start_service(sealed, std::mem::take(&mut taken_over)).await {
+                // The line for events tells it too, and must have told it before another life begins.
+                Start::Ended { lived } => match exit(&mut sealed.events).await {
+                    Some(code) => Life::Exited { code, lived },
+                    None => Life::SealLost(SEAL_ENDED.to_owned()),
+                },
                 Start::Runs => self.watch_life(sealed, began, std::mem::take(&mut was_ready)).await,
                 Start::Refused(why) => {
                     reason = Some(why);
@@ -159,23 +198,8 @@ impl Instance {
             };
             let Life::Exited { code, lived } = life else { return life };
             self.out_of_routing();
-            let reason = reason.or_else(|| (code != 0).then(|| format!("ended with {}", exit_words(code))));
             let decision = self.restarts.exited(code, lived);
-            let restarts = self.restarts.total();
-            self.board(|view| {
-                view.exit_code = Some(code);
-                view.health = Health::None;
-                view.service_pid_inside = None;
-                view.message = reason.clone();
-                view.restarts = restarts;
-                view.state = match decision {
-                    Decision::Again(_) => InstanceState::Backoff,
-                    Decision::Stay => InstanceState::Exited,
-                };
-                // What was not made to stay and has done its work counts as fine.
-                view.ready = decision == Decision::Stay && code == 0;
-                view.failed = reason.filter(|_| decision == Decision::Stay);
-            });
+            self.show_end(code, reason.or_else(|| self.end_reason(code)), decision);
             let Decision::Again(pause) = decision else { return Life::Exited { code, lived } };
             // What the service left running would be in the way of its next life.
             if let Err(error) = sealed.init.tell(&InitRequest::KillAll).await {
@@ -189,10 +213,37 @@ impl Instance {
         }
     }
 
-    /// One that runs already (it was adopted) goes on.
-    async fn start_service(&self, sealed: &Sealed) -> Start {
+    fn end_reason(&self, code: i32) -> Option<String> {
+        (code != 0).then(|| format!("ended with {}", exit_words(code)))
+    }
+
+    fn show_end(&self, code: i32, reason: Option<String>, decision: Decision) {
+        let restarts = self.restarts.total();
+        self.board(|view| {
+            view.exit_code = Some(code);
+            view.health = Health::None;
+            view.service_pid_inside = None;
+            view.message = reason.clone();
+            view.restarts = restarts;
+            view.state = match decision {
+                Decision::Again(_) => InstanceState::Backoff,
+                Decision::Stay => InstanceState::Exited,
+            };
+            // What was not made to stay and has done its work counts as fine.
+            view.ready = decision == Decision::Stay && code == 0;
+            view.failed = reason.filter(|_| decision == Decision::Stay);
+        });
+    }
+
+    /// One that runs already (it was adopted) goes on, and one that ended meanwhile has ended.
+    async fn start_service(&self, sealed: &Sealed, taken_over: bool) -> Start {
         let (pid, started_unix_ms) = match sealed.init.status().await {
             Ok(ServiceState::Running { pid, started_unix_ms }) => (pid, started_unix_ms),
+            Ok(ServiceState::Exited { started_unix_ms, ended_unix_ms, .. }) if taken_over => {
+                return Start::Ended {
+                    lived: Duration::from_millis(ended_unix_ms.saturating_sub(started_unix_ms)),
+                };
+            }
             Ok(ServiceState::Empty | ServiceState::Exited { .. }) => {
                 match sealed.init.start(sealed.command.clone()).await {
                     Ok(pid) => (pid, crate::board::unix_ms()),

@@ -17,8 +17,9 @@ use tokio::time::MissedTickBehavior;
 
 use crate::board::{Board, View, unix_ms};
 use crate::cgroup::Cgroups;
+use crate::contents::{Contents, Key};
 use crate::folders::Folders;
-use crate::instance::{Instance, Order, Situation};
+use crate::instance::{Adopted, Instance, Order, Situation};
 use crate::operation::{Operation, Reply};
 use crate::plan::Host;
 use crate::reconcile::{self, Present, Step, Wanted};
@@ -44,6 +45,8 @@ pub const LAST_WORDS: Duration = Duration::from_millis(50);
 /// Counters of the proxies are asked for this often, and more often while somebody looks.
 const SAMPLE_IDLE: Duration = Duration::from_secs(5);
 
+const NEVER_POISONED: &str = "nothing panics while it holds this lock";
+
 /// What a launcher is started with.
 pub struct Options {
     pub application: Application,
@@ -64,6 +67,8 @@ pub struct Options {
 /// A service and what is wanted of it.
 struct Managed {
     service: Arc<Service>,
+    contents: Contents,
+    /// Of both.
     hash: u64,
     generation: u64,
     replicas: u32,
@@ -73,15 +78,21 @@ struct Managed {
 }
 
 impl Managed {
-    fn new(service: Service) -> Self {
+    fn new(service: Service, contents: Contents) -> Self {
         Self {
-            hash: record::hash(&service),
+            contents,
+            hash: hash(&service, contents),
             generation: 0,
             replicas: service.replicas,
             stopped: Stopped::default(),
             leaving: false,
             service: Arc::new(service),
         }
+    }
+
+    fn define(&mut self, service: Service, contents: Contents) {
+        self.hash = hash(&service, contents);
+        (self.service, self.contents) = (Arc::new(service), contents);
     }
 
     fn version(&self) -> Version {
@@ -98,6 +109,10 @@ impl Managed {
             beside: may_run_beside(&self.service),
         }
     }
+}
+
+fn hash(service: &Service, contents: Contents) -> u64 {
+    record::hash(service) ^ contents.number()
 }
 
 /// Two instances of different versions would write to the same files or hold the same device.
@@ -120,6 +135,7 @@ pub struct Launcher {
     shared: Arc<Shared>,
     application: Application,
     situation: watch::Sender<Arc<Situation>>,
+    key: Key,
     services: BTreeMap<ServiceName, Managed>,
     running: BTreeMap<InstanceName, Running>,
     tasks: JoinSet<InstanceName>,
@@ -164,13 +180,19 @@ impl Launcher {
         });
         let application = options.application;
         let situation = watch::Sender::new(Arc::new(Situation { application: application.clone() }));
-        let services = application.services.iter();
-        let services =
-            services.map(|(name, service)| (name.clone(), Managed::new(service.clone()))).collect();
+        let earlier: Option<ApplicationRecord> = record::read(&shared.folders.application_record());
+        let key = earlier.map_or_else(Key::random, |earlier| earlier.key);
+        let environment = shared.environment.lock().expect(NEVER_POISONED).clone();
+        let services = application.services.iter().map(|(name, service)| {
+            let contents = Contents::of(service, &environment, &key);
+            (name.clone(), Managed::new(service.clone(), contents))
+        });
+        let services = services.collect();
         let mut launcher = Self {
             shared,
             application,
             situation,
+            key,
             services,
             running: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -393,7 +415,7 @@ impl Launcher {
         &mut self,
         instance: Instance,
         orders: watch::Sender<Order>,
-        adopted: Option<crate::instance::Sealed>,
+        adopted: Option<Adopted>,
         was_ready: bool,
     ) {
         let name = instance.name.clone();
@@ -480,6 +502,7 @@ impl Launcher {
             application: self.application.clone(),
             published: self.published.clone(),
             stopped: stopped.filter(|(_, stopped)| *stopped != Stopped::default()).collect(),
+            key: self.key.clone(),
         };
         if let Err(error) = record::write(&self.shared.folders.application_record(), &record) {
             self.shared.log(&format!("writing the record of the application: {error}"));

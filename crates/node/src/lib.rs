@@ -12,6 +12,7 @@ mod shared;
 mod sidecar;
 
 mod board;
+mod contents;
 mod depend;
 mod health;
 mod reconcile;

@@ -24,7 +24,7 @@ mod tests;
 /// One of the two log files of an instance.
 const LOG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// All configs and secrets of a service together; they travel in one message.
-const FILES_BYTES_MAX: u64 = 1024 * 1024;
+pub const FILES_BYTES_MAX: u64 = 1024 * 1024;
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Private to the seal, in memory.
 const HOME: &str = "/tmp";
@@ -312,7 +312,7 @@ fn files(service: &Service, environment: &BTreeMap<String, String>) -> Result<Ve
     Ok(files)
 }
 
-fn content(
+pub fn content(
     grant: &FileGrant,
     environment: &BTreeMap<String, String>,
     bytes_max: u64,

@@ -11,6 +11,7 @@ use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::proxy::Published;
 use sinew_spec::seal::Command;
 
+use crate::contents::Key;
 use crate::folders::{InstanceFolder, write_whole};
 use crate::process::ProcessId;
 
@@ -32,12 +33,38 @@ pub struct InstanceRecord {
     pub ready: bool,
     /// Ends with its launcher: nothing to adopt.
     pub lifeline: bool,
+    /// Its service ended for good: nothing of it runs, and nothing of it is to be run again.
+    #[serde(default)]
+    pub ended: Option<Ended>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    pub code: i32,
+    /// The boot in which it ended: what prepares a host is done again after the next one, also where the run folder
+    /// outlives it.
+    pub boot: String,
+}
+
+impl Ended {
+    pub fn now(code: i32) -> Self {
+        Self { code, boot: boot() }
+    }
+
+    pub fn is_of_this_boot(&self) -> bool {
+        self.boot == boot()
+    }
+}
+
+/// Another one after every boot of the host.
+fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }
 
 /// What an instance was started from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
-    /// Of the definition.
+    /// Of the definition, and of the contents that it names.
     pub hash: u64,
     /// Counts the restarts that were asked for.
     pub generation: u64,
@@ -76,6 +103,9 @@ pub struct ApplicationRecord {
     pub published: Vec<Published>,
     /// Stopped by hand.
     pub stopped: BTreeMap<ServiceName, Stopped>,
+    /// For the digests of configs and secrets.
+    #[serde(default = "Key::random")]
+    pub key: Key,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,6 +17,7 @@ use sinew_transport::seal::InitError;
 use crate::cgroup::CgroupError;
 use crate::folders::FolderError;
 use crate::plan::{self, Plan, PlanError};
+use crate::record::Ended;
 use crate::registry::{Registration, RegistryError};
 use crate::seal::{self, SealError, SpawnFiles};
 
@@ -102,6 +103,14 @@ impl Instance {
         Ok(self.shared.cgroups.create(application, self.name.as_str(), &self.service.limits)?)
     }
 
+    /// Writes down that the service has ended for good, for the launcher after this one.
+    pub(super) fn remember_end(&self, code: i32, command: &sinew_spec::seal::Command) {
+        let record = InstanceRecord { ended: Some(Ended::now(code)), ..self.record(None, command) };
+        if let Err(error) = record.write(&self.folder()) {
+            self.shared.log(&format!("writing down the end of {}: {error}", self.name));
+        }
+    }
+
     fn record(&self, init: Option<ProcessId>, command: &sinew_spec::seal::Command) -> InstanceRecord {
         InstanceRecord {
             instance: self.name.clone(),
@@ -115,6 +124,7 @@ impl Instance {
             restarts: self.restarts.total(),
             ready: false,
             lifeline: self.shared.lifeline.is_some(),
+            ended: None,
         }
     }
 

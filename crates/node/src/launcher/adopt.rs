@@ -9,7 +9,7 @@ use super::gateway::registration;
 use crate::folders::InstanceFolder;
 use crate::instance::registration as instance_registration;
 use crate::process::{self, ProcessId, Watched};
-use crate::record::InstanceRecord;
+use crate::record::{Ended, InstanceRecord};
 use crate::registry::{Registration, Routing};
 
 /// The role of a proxy among the processes of ours.
@@ -34,13 +34,22 @@ impl Launcher {
         let mut gateway = None;
         for (folder, record) in records {
             let alive = record.init.or(record.sidecar).is_some_and(ProcessId::is_alive);
-            if !detached || record.lifeline || !alive {
+            let ended = record.ended.as_ref().is_some_and(Ended::is_of_this_boot);
+            if !detached || record.lifeline || !(alive || ended) {
                 end(&record).await;
                 self.remove_cgroup(&record).await;
                 let _ = folder.remove();
             } else if record.service.as_str() == GATEWAY_SERVICE {
                 registrations.push(registration(&folder));
                 gateway = record.sidecar;
+            } else if let Some(service) = record.definition.clone().filter(|_| ended) {
+                // Its launcher may have died before it could clear up after it.
+                end_unrecorded(&folder).await;
+                self.remove_cgroup(&record).await;
+                let service = Arc::new(service);
+                let (instance, orders) =
+                    self.instance(service, record.number, record.version, record.restarts);
+                found.push(Found { instance, orders, record });
             } else if let Some(service) = record.definition.clone() {
                 let record = with_sidecar(&folder, record).await;
                 let routing = if record.ready { Routing::In } else { Routing::Out };
@@ -62,13 +71,19 @@ impl Launcher {
                 Some(managed) => managed.generation = managed.generation.max(version.generation),
                 // The file does not name it any more.
                 None => {
-                    let mut managed = Managed::new((*instance.service).clone());
+                    let mut managed = Managed::new((*instance.service).clone(), Contents::default());
                     managed.leaving = true;
                     self.services.insert(record.service.clone(), managed);
                 }
             }
+            if let Some(ended) = &record.ended {
+                self.host(instance, orders, Some(Adopted::Ended(ended.code)), false);
+                continue;
+            }
             match instance.adopt(&record).await {
-                Some(sealed) => self.host(instance, orders, Some(sealed), record.ready),
+                Some(sealed) => {
+                    self.host(instance, orders, Some(Adopted::Sealed(Box::new(sealed))), record.ready);
+                }
                 None => {
                     let _ = self.shared.registry.leave(&record.instance);
                     self.shared.board.remove(&record.instance);

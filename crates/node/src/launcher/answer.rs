@@ -3,6 +3,7 @@
 use super::*;
 
 use sinew_spec::admin::{Changes, DownRequest, ErrorCode, InstanceAccess, ServiceChange};
+use sinew_spec::application::FileGrant;
 use sinew_spec::seal::InitRequest;
 use sinew_transport::seal::InitClient;
 
@@ -178,24 +179,33 @@ impl Launcher {
         let prepared =
             prepare(&application, &self.shared.host, &environment, &self.published, Scope::Everything);
         let published = prepared.map_err(|refusals| impossible(&refusals))?;
-        if let Ok(mut known) = self.shared.environment.lock() {
-            *known = environment;
-        }
-        let changes = changes(&self.application, &application);
+        let contents: BTreeMap<ServiceName, Contents> = application
+            .services
+            .iter()
+            .map(|(name, service)| (name.clone(), Contents::of(service, &environment, &self.key)))
+            .collect();
+        let contents = |name: &ServiceName| contents.get(name).copied().unwrap_or_default();
+        *self.shared.environment.lock().expect(NEVER_POISONED) = environment;
+        let differs = |name: &ServiceName| {
+            let (before, now) = (self.services.get(name)?.contents, contents(name));
+            let (configs, secrets) = (before.configs != now.configs, before.secrets != now.secrets);
+            Some(Differs { configs, secrets })
+        };
+        let changes = changes(&self.application, &application, |name| differs(name).unwrap_or_default());
         for (name, managed) in &mut self.services {
             match application.services.get(name) {
                 None => managed.leaving = true,
                 Some(service) => {
-                    managed.hash = record::hash(service);
+                    managed.define(service.clone(), contents(name));
                     managed.replicas = service.replicas;
                     managed.stopped = Stopped::default();
                     managed.leaving = false;
-                    managed.service = Arc::new(service.clone());
                 }
             }
         }
         for (name, service) in &application.services {
-            self.services.entry(name.clone()).or_insert_with(|| Managed::new(service.clone()));
+            let new = || Managed::new(service.clone(), contents(name));
+            self.services.entry(name.clone()).or_insert_with(new);
         }
         self.application = application;
         self.published = published;
@@ -268,19 +278,28 @@ pub fn impossible(refusals: &[Refusal]) -> AdminError {
     AdminError::new(ErrorCode::Impossible, lines.join("\n"))
 }
 
+/// Whose content differs though the file says the same.
+#[derive(Clone, Copy, Debug, Default)]
+struct Differs {
+    configs: bool,
+    secrets: bool,
+}
+
 /// By key of the file, as far as keys and fields are called the same.
-fn changes(before: &Application, now: &Application) -> Changes {
+fn changes(before: &Application, now: &Application, differs: impl Fn(&ServiceName) -> Differs) -> Changes {
     let mut changes = Changes::default();
     for (name, service) in &now.services {
         let Some(earlier) = before.services.get(name) else {
             changes.added.push(name.clone());
             continue;
         };
-        let keys = changed_keys(earlier, service);
+        let differs = differs(name);
+        let keys = changed_keys(earlier, service, differs);
         if keys.is_empty() {
             changes.unchanged.push(name.clone());
         } else {
-            let replaced = record::hash(earlier) != record::hash(service);
+            let replaced =
+                differs.configs || differs.secrets || record::hash(earlier) != record::hash(service);
             changes.changed.push(ServiceChange { service: name.clone(), keys, replaced });
         }
     }
@@ -289,11 +308,21 @@ fn changes(before: &Application, now: &Application) -> Changes {
     changes
 }
 
-fn changed_keys(before: &Service, now: &Service) -> Vec<String> {
+fn changed_keys(before: &Service, now: &Service, differs: Differs) -> Vec<String> {
     let fields = |service: &Service| match serde_json::to_value(service) {
         Ok(serde_json::Value::Object(fields)) => fields,
         _ => serde_json::Map::new(),
     };
-    let (before, now) = (fields(before), fields(now));
-    now.into_iter().filter(|(key, value)| before.get(key) != Some(value)).map(|(key, _)| key).collect()
+    let grants = |service: &Service, secret: bool| -> Vec<FileGrant> {
+        service.files.iter().filter(|grant| grant.secret == secret).cloned().collect()
+    };
+    let granted = |secret| grants(before, secret) != grants(now, secret);
+    let (was, is) = (fields(before), fields(now));
+    let mut keys: Vec<String> =
+        is.into_iter().filter(|(key, value)| was.get(key) != Some(value)).map(|(key, _)| key).collect();
+    // The file has two keys for them.
+    keys.retain(|key| key != "files");
+    keys.extend((differs.configs || granted(false)).then(|| "configs".to_owned()));
+    keys.extend((differs.secrets || granted(true)).then(|| "secrets".to_owned()));
+    keys
 }

@@ -63,6 +63,7 @@ impl Launcher {
             restarts: 0,
             ready: false,
             lifeline: self.shared.lifeline.is_some(),
+            ended: None,
         };
         let tell = move |id: Option<crate::process::ProcessId>| {
             if let Ok(mut process) = process.lock() {

@@ -334,3 +334,132 @@ fn what_a_launcher_that_was_killed_left_is_ended_by_the_next_down() {
         down(&sandbox);
     }
 }
+
+fn kill_launcher(sandbox: &Sandbox) {
+    let launcher = sandbox.processes().into_iter().find(|(_, line)| line.contains("__daemon"));
+    let launcher = Pid::from_raw(launcher.expect("a launcher").0);
+    kill(launcher, Signal::SIGKILL).expect("kill it");
+    until("it is dead", PATIENCE, || {
+        let command = std::fs::read(format!("/proc/{launcher}/cmdline")).unwrap_or_default();
+        command.is_empty().then_some(())
+    });
+}
+
+#[test]
+fn what_has_completed_does_not_run_again_after_the_launchers_death() {
+    let compose = |more: &str| {
+        format!(
+            "services:
+  prepare:
+    command: [sh, -c, 'echo prepare >> /data/runs']
+    volumes: ['data:/data']
+  late:
+    command: [sh, -c, 'echo late >> /data/runs; until [ -e /data/go ]; do sleep 0.05; done']
+    volumes: ['data:/data']
+  fails:
+    command: [sh, -c, 'echo fails >> /data/runs; sleep 1; exit 3']
+    volumes: ['data:/data']
+{more}volumes: {{ data: }}
+"
+        )
+    };
+    for user in users() {
+        let sandbox = application(user, "once", &compose(""));
+        sandbox.sinew(&["up", "-d"]).ok();
+        becomes(&sandbox, "fails", &["fails-1 exited/none"]);
+        becomes(&sandbox, "late", &["late-1 running/none"]);
+        let late = pid(&instances(&sandbox, "late")[0], "service_pid");
+        kill_launcher(&sandbox);
+        // One of them ends while nobody looks.
+        let data = std::fs::read_dir(sandbox.state().join("once/volumes")).expect("volumes").next();
+        let data = data.expect("a volume").expect("a volume").path();
+        std::fs::write(data.join("go"), "").expect("let it end");
+        until("it has ended", PATIENCE, || kill(late, None).is_err().then_some(()));
+
+        let more = "  after:
+    command: [sleep, '1000']
+    depends_on:
+      prepare: { condition: service_completed_successfully }
+      late: { condition: service_completed_successfully }
+";
+        sandbox.write("compose.yaml", &compose(more));
+        for _ in 0..2 {
+            let up = sandbox.sinew(&["up", "-d"]);
+            assert!(up.code == 1 && up.stderr.contains("`fails-1` does not come up"), "{}", up.stderr);
+            becomes(&sandbox, "after", &["after-1 running/none"]);
+            for (service, code) in [("prepare", 0), ("late", 0), ("fails", 3)] {
+                becomes(&sandbox, service, &[&format!("{service}-1 exited/none")]);
+                assert_eq!(instances(&sandbox, service)[0]["exit_code"], code);
+            }
+            kill_launcher(&sandbox);
+        }
+        let runs = || std::fs::read_to_string(data.join("runs")).expect("what ran");
+        let mut once: Vec<String> = runs().lines().map(str::to_owned).collect();
+        once.sort();
+        assert_eq!(once, ["fails", "late", "prepare"]);
+        // Only who asks for it gets it again.
+        sandbox.sinew(&["up", "-d"]);
+        sandbox.sinew(&["restart", "prepare"]).ok();
+        until("it has run again", PATIENCE, || (runs().matches("prepare").count() == 2).then_some(()));
+        down(&sandbox);
+    }
+}
+
+#[test]
+fn a_changed_content_replaces_whom_it_is_granted_to() {
+    let compose = "services:
+  web:
+    command: [sleep, '1000']
+    configs: [settings]
+    secrets: [key]
+    env_file: [web.env]
+  other:
+    command: [sleep, '1000']
+configs: { settings: { file: settings.txt } }
+secrets: { key: { environment: KEY } }
+";
+    let sandbox = application(User::Own, "contents", compose);
+    sandbox.write("settings.txt", "one");
+    sandbox.write("web.env", "MINE=one");
+    let up = |secret: &str| {
+        let done = sandbox.command(&["up", "-d"]).env("KEY", secret).output().expect("start the binary");
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(done.status.success(), "{said}{}", String::from_utf8_lossy(&done.stderr));
+        said
+    };
+    let seen = || {
+        let show = "cat /settings /run/secrets/key; echo $MINE";
+        sandbox.sinew(&["exec", "web", "--", "sh", "-c", show]).ok().stdout
+    };
+    up("1111");
+    let other = instances(&sandbox, "other").remove(0);
+    assert_eq!(seen(), "one1111one\n");
+    assert!(up("1111").contains("nothing changed"));
+
+    sandbox.write("settings.txt", "two");
+    let said = up("1111");
+    assert!(said.contains("~ web (configs): its instances are replaced"), "{said}");
+    assert_eq!(seen(), "two1111one\n");
+    let said = up("2222");
+    assert!(said.contains("~ web (secrets): its instances are replaced"), "{said}");
+    assert_eq!(seen(), "two2222one\n");
+    sandbox.write("web.env", "MINE=two");
+    let said = up("2222");
+    assert!(said.contains("~ web (environment): its instances are replaced"), "{said}");
+    assert_eq!(seen(), "two2222two\n");
+
+    // A launcher that takes over compares with what the one before it started.
+    let web = instances(&sandbox, "web").remove(0);
+    kill_launcher(&sandbox);
+    up("2222");
+    assert_eq!(instances(&sandbox, "web")[0]["service_pid"], web["service_pid"]);
+    kill_launcher(&sandbox);
+    sandbox.write("settings.txt", "three");
+    up("2222");
+    assert_eq!(seen(), "three2222two\n");
+    assert_eq!(instances(&sandbox, "other")[0]["service_pid"], other["service_pid"]);
+    // Nothing that is kept tells the secret.
+    let kept = std::fs::read_to_string(sandbox.run().join("contents/application.json")).expect("the record");
+    assert!(!kept.contains("2222"), "{kept}");
+    down(&sandbox);
+}
