@@ -15,6 +15,7 @@ use crate::http::{self, Flow};
 use crate::snapshot::Snapshot;
 use crate::tcp;
 use crate::upstream::{Target, TcpUpstream};
+use crate::worker::OnRoute;
 
 /// Read at once of a server that speaks first.
 const FIRST_BYTES_MAX: usize = 4 * 1024;
@@ -32,10 +33,14 @@ pub async fn serve(flow: &Flow, snapshot: &Snapshot, target: &Target, mut client
     match first_of_client(&mut client, snapshot.limits.detect_timeout).await {
         Detection::Http1 => return http::serve(flow, client).await,
         Detection::NeedMore => {}
-        _ => return tcp::serve(&flow.worker, snapshot, target, client).await,
+        _ => {
+            let _on_route = OnRoute::new(target.metrics());
+            return tcp::serve(&flow.worker, snapshot, target, client).await;
+        }
     }
     // Silent, or not to be told from its first bytes. TCP it is, unless HTTP comes before the server speaks.
     let metrics = target.metrics();
+    let _on_route = OnRoute::new(metrics);
     let mut upstream = match target.open(&flow.worker, snapshot).await {
         Ok(upstream) => upstream,
         Err(failure) => return tcp::refuse(metrics, &client, failure),
@@ -45,7 +50,7 @@ pub async fn serve(flow: &Flow, snapshot: &Snapshot, target: &Target, mut client
     match first.await.unwrap_or(First::Nothing) {
         First::Http => {
             drop(upstream);
-            http::serve(flow, client).await;
+            http::serve_counted(flow, client).await;
         }
         First::Bytes(early) => tcp::relay(snapshot, metrics, client, upstream, early).await,
         First::Nothing => {}

@@ -24,6 +24,9 @@ use crate::snapshot::CompiledLimits;
 const OUTPUT_BYTES_MAX: usize = 32 * 1024;
 /// A request up to this size can be sent again, as far as that is allowed.
 const REPLAY_BYTES_MAX: usize = 64 * 1024;
+/// A request's body that brings less than this within the idle timeout stands still: one byte now and then would keep
+/// its upstream connection busy for as long as the client likes. An answer may take its time (server-sent events).
+const BODY_BYTES_MIN: usize = 1024;
 /// What is worth reading of an unwanted body to keep the client's connection.
 pub const DRAIN_BYTES_MAX: u64 = 64 * 1024;
 
@@ -40,6 +43,11 @@ pub struct Exchange {
     is_interim_sent: bool,
     /// Anything came from the upstream of this attempt.
     is_answered: bool,
+    /// The client has ended its side; it may wait for its answer nevertheless.
+    is_client_ended: bool,
+    /// Something has moved that prolongs our patience; `moved_at` is not yet told.
+    has_moved: bool,
+    moved_at: Instant,
     metrics: Arc<RouteMetrics>,
 }
 
@@ -52,6 +60,8 @@ struct Request {
     /// Head and body as they go upstream, from the beginning as long as `can_replay`.
     encoded: Output,
     written: usize,
+    /// Of the body, since it was last said to move.
+    body_bytes: usize,
     is_flushed: bool,
     can_replay: bool,
     /// The upstream does not read any more; it may have answered nevertheless.
@@ -61,6 +71,8 @@ struct Request {
 struct Response {
     decoder: BodyDecoder,
     encoder: BodyEncoder,
+    /// Where its head begins in `to_client`, as long as that is in there.
+    head_at: Option<usize>,
     status: u16,
     is_tunnel: bool,
     is_ended: bool,
@@ -98,6 +110,7 @@ impl Exchange {
                 is_ended: !framing.has_body(),
                 encoded: head,
                 written: 0,
+                body_bytes: 0,
                 is_flushed: false,
                 can_replay: true,
                 is_refused: false,
@@ -107,6 +120,9 @@ impl Exchange {
             client_written: 0,
             is_interim_sent: false,
             is_answered: false,
+            is_client_ended: false,
+            has_moved: false,
+            moved_at: Instant::now(),
             metrics: metrics.clone(),
         }
     }
@@ -115,9 +131,16 @@ impl Exchange {
         &self.wire
     }
 
-    /// The client has seen the beginning of an answer (or may have).
+    /// The client has seen the beginning of the final answer (or may have).
     pub fn is_answer_begun(&self) -> bool {
-        self.response.is_some()
+        let has_begun = |response: &Response| response.head_at.is_none_or(|at| self.client_written > at);
+        self.response.as_ref().is_some_and(has_begun)
+    }
+
+    /// What is left of interim answers: before it is written, nothing else may be.
+    pub fn unsent_interim(&self) -> &[u8] {
+        let end = self.response.as_ref().and_then(|response| response.head_at);
+        &self.to_client.0[self.client_written..end.unwrap_or(self.to_client.0.len())]
     }
 
     /// What would become of the client's connection after an answer now.
@@ -171,8 +194,8 @@ impl Exchange {
         client: &mut Connection,
         upstream: &mut Connection,
     ) -> Result<Ended, Failure> {
-        let mut progress_at = Instant::now();
-        let mut timer = pin!(sleep_until(progress_at + self.patience()));
+        self.moved_at = Instant::now();
+        let mut timer = pin!(sleep_until(self.deadline()));
         poll_fn(|cx| {
             loop {
                 let moved = self.step_request(cx, client, upstream)?
@@ -183,11 +206,18 @@ impl Exchange {
                 if !moved {
                     break;
                 }
-                progress_at = Instant::now();
             }
-            // The timer is moved only when it fires: bytes that move cost nothing.
+            self.watch(cx, client)?;
+            if std::mem::take(&mut self.has_moved) {
+                self.moved_at = Instant::now();
+                // It is not moved when it would only fire later: bytes that move cost nothing.
+                let deadline = self.deadline();
+                if deadline < timer.deadline() {
+                    timer.as_mut().reset(deadline);
+                }
+            }
             while timer.as_mut().poll(cx).is_ready() {
-                let deadline = progress_at + self.patience();
+                let deadline = self.deadline();
                 if deadline <= Instant::now() {
                     return Poll::Ready(Err(self.lateness()));
                 }
@@ -196,6 +226,21 @@ impl Exchange {
             Poll::Pending
         })
         .await
+    }
+
+    /// A client whose request is complete can leave, end its side (it may still want its answer), or send its next
+    /// request, which waits in its buffer. Nobody waits for the answer of one that has left.
+    fn watch(&mut self, cx: &mut Context<'_>, client: &mut Connection) -> Result<(), Failure> {
+        let reads_no_body = self.request.is_ended || self.request.is_refused;
+        while reads_no_body && !self.is_client_ended && !client.input.is_full() {
+            match client.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => self.is_client_ended = true,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Err(Failure::ClientGone),
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
     }
 
     /// Client to upstream. True: something has moved.
@@ -217,8 +262,13 @@ impl Exchange {
                 relay(&mut request.decoder, &mut request.encoder, client.input.data(), encoded, output_max)
                     .map_err(Failure::Rejected)?;
             client.input.consume(relayed.consumed);
-            self.metrics.sent_bytes.add(relayed.consumed as u64);
+            self.metrics.sent_bytes.add(relayed.body_bytes as u64);
+            request.body_bytes += relayed.body_bytes;
             request.is_ended = relayed.ended;
+            if relayed.ended || request.body_bytes >= BODY_BYTES_MIN {
+                request.body_bytes = 0;
+                self.has_moved = true;
+            }
             if relayed.consumed > 0 || relayed.ended {
                 request.is_flushed = false;
                 moved = true;
@@ -229,6 +279,8 @@ impl Exchange {
                 Poll::Ready(Ok(())) => {
                     request.is_flushed = true;
                     moved = true;
+                    // Now it is the upstream's turn, with all of its time.
+                    self.has_moved |= request.is_ended && !request.is_bodiless;
                     if request.encoded.0.len() > REPLAY_BYTES_MAX
                         || (!request.can_replay && !request.is_ended)
                     {
@@ -261,31 +313,25 @@ impl Exchange {
         upstream: &mut Connection,
     ) -> Result<bool, Failure> {
         let mut moved = false;
-        let has_room = self.to_client.0.len() - self.client_written < OUTPUT_BYTES_MAX;
-        match &mut self.response {
-            None => moved |= self.step_head(flow, upstream)?,
-            Some(response) if !response.is_ended && has_room => {
-                let out = &mut self.to_client.0;
-                let output_max = self.client_written + OUTPUT_BYTES_MAX;
-                let input = upstream.input.data();
-                let relayed = relay(&mut response.decoder, &mut response.encoder, input, out, output_max)
-                    .map_err(|_| Failure::UpstreamMalformed)?;
-                upstream.input.consume(relayed.consumed);
-                self.metrics.received_bytes.add(relayed.consumed as u64);
-                response.is_ended = relayed.ended;
-                moved |= relayed.consumed > 0 || relayed.ended;
-            }
-            Some(_) => {}
+        if self.response.is_none() && self.has_room() {
+            moved |= self.step_head(flow, upstream)?;
         }
+        // With the head in one write, as far as it is here.
+        if self.response.as_ref().is_some_and(|response| !response.is_ended) && self.has_room() {
+            moved |= self.step_body(upstream)?;
+        }
+        let has_room = self.has_room();
         let is_open = self.response.as_ref().is_none_or(|response| !response.is_ended);
         // A head that is not complete stays in the buffer: more is read to it.
         let wants_more = self.response.is_none() || upstream.input.is_empty();
         if !moved && is_open && has_room && wants_more {
             match upstream.poll_fill(cx) {
-                Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => {
+                Poll::Ready(Ok(0)) => {
                     self.upstream_ended()?;
                     moved = true;
                 }
+                // Never the end of a body, not even of one that ends with its connection: that would be cut unseen.
+                Poll::Ready(Err(_)) => return Err(Failure::UpstreamGone),
                 Poll::Ready(Ok(_)) => {
                     self.is_answered = true;
                     moved = true;
@@ -294,10 +340,16 @@ impl Exchange {
             }
         }
         if !self.to_client.0.is_empty() {
-            match client.poll_send(cx, &self.to_client.0, &mut self.client_written) {
+            let before = self.client_written;
+            let sent = client.poll_send(cx, &self.to_client.0, &mut self.client_written);
+            self.has_moved |= self.response.is_some() && self.client_written > before;
+            match sent {
                 Poll::Ready(Ok(())) => {
                     self.to_client.0.clear();
                     self.client_written = 0;
+                    if let Some(response) = &mut self.response {
+                        response.head_at = None;
+                    }
                     moved = true;
                 }
                 Poll::Ready(Err(_)) => return Err(Failure::ClientGone),
@@ -305,6 +357,26 @@ impl Exchange {
             }
         }
         Ok(moved)
+    }
+
+    /// What waits for the client is not too much: more may be read for it.
+    fn has_room(&self) -> bool {
+        self.to_client.0.len() - self.client_written < OUTPUT_BYTES_MAX
+    }
+
+    /// Encodes for the client what is there of the answer's body. True: something has moved.
+    fn step_body(&mut self, upstream: &mut Connection) -> Result<bool, Failure> {
+        let Some(response) = &mut self.response else { return Ok(false) };
+        let out = &mut self.to_client.0;
+        let output_max = self.client_written + OUTPUT_BYTES_MAX;
+        let input = upstream.input.data();
+        let relayed = relay(&mut response.decoder, &mut response.encoder, input, out, output_max)
+            .map_err(|_| Failure::UpstreamMalformed)?;
+        upstream.input.consume(relayed.consumed);
+        self.metrics.received_bytes.add(relayed.body_bytes as u64);
+        response.is_ended = relayed.ended;
+        self.has_moved |= relayed.consumed > 0;
+        Ok(relayed.consumed > 0 || relayed.ended)
     }
 
     /// Once, when an answer's body is not there with its head.
@@ -345,11 +417,13 @@ impl Exchange {
             downstream => downstream,
         };
         edits.close = downstream == Downstream::Close;
+        let head_at = Some(self.to_client.0.len());
         let sent = encode_response(head, bytes, &self.wire, &edits, &mut self.to_client.0);
         let is_tunnel = head.kind == ResponseKind::Tunnel;
         self.response = Some(Response {
             decoder: BodyDecoder::new(head.framing, &self.limits),
             encoder: BodyEncoder::new(sent.framing),
+            head_at,
             status: head.status,
             is_tunnel,
             is_ended: is_tunnel || !head.framing.has_body(),
@@ -383,10 +457,11 @@ impl Exchange {
         })
     }
 
-    /// How long nothing may move.
-    fn patience(&self) -> Duration {
+    /// When it is too late, if nothing moves until then. What moves: a request's body, by [`BODY_BYTES_MIN`]; after the
+    /// head of the final answer every byte of it. Until there is that head, nothing that the upstream sends does.
+    fn deadline(&self) -> Instant {
         let client_sends = !self.request.is_ended && self.response.is_none();
-        if client_sends { self.idle_timeout } else { self.request_timeout }
+        self.moved_at + if client_sends { self.idle_timeout } else { self.request_timeout }
     }
 
     /// Who it is that nothing moved for.

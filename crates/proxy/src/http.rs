@@ -60,11 +60,16 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 
 /// Serves a client's connection until it ends.
-pub async fn serve(flow: &Flow, mut client: Connection) {
-    let mut phase = flow.worker.phase();
+pub async fn serve(flow: &Flow, client: Connection) {
     let snapshot = flow.worker.snapshot();
     let _on_route = flow.route(&snapshot).ok().map(|(_, metrics)| OnRoute::new(&metrics));
     drop(snapshot);
+    serve_counted(flow, client).await;
+}
+
+/// Like [`serve`], for a connection that is counted on its route already.
+pub async fn serve_counted(flow: &Flow, mut client: Connection) {
+    let mut phase = flow.worker.phase();
     // Whoever connects while we drain does not know yet: one request is served, and its answer says that we close.
     let mut is_late = phase.borrow().inbound_draining;
     loop {
@@ -92,14 +97,17 @@ async fn next_head(
     is_late: bool,
 ) -> Result<Option<(RequestHead, usize)>, Failure> {
     let limits = flow.worker.snapshot().limits;
-    let mut head = spare_head();
     let began = Instant::now();
     let mut head_began = (!client.input.is_empty()).then_some(began);
     loop {
-        match parse_request(client.input.data(), &mut client.scan, &limits.wire, &mut head) {
-            Ok(Parsed::Complete { head_bytes }) => return Ok(Some((head, head_bytes))),
-            Ok(Parsed::Incomplete) => {}
-            Err(reject) => return Err(Failure::Rejected(reject)),
+        // Whoever waits for a first byte holds no memory for a head.
+        if !client.input.is_empty() {
+            let mut head = spare_head();
+            let parsed = parse_request(client.input.data(), &mut client.scan, &limits.wire, &mut head);
+            match parsed.map_err(Failure::Rejected)? {
+                Parsed::Complete { head_bytes } => return Ok(Some((head, head_bytes))),
+                Parsed::Incomplete => give_back(head),
+            }
         }
         let now = *phase.borrow_and_update();
         if head_began.is_none() && flow.is_closing(now) && (now.stopping || !is_late) {
@@ -320,26 +328,22 @@ async fn fail(
     let Some(exchange) = exchange else { return answer(client, None, failure, true).await };
     let rejected = matches!(failure, Failure::Rejected(_) | Failure::BodyTimeout);
     let close = rejected || exchange.downstream() != Downstream::Continue;
-    answer(client, Some(exchange.wire()), failure, close).await
+    answer(client, Some(&exchange), failure, close).await
 }
 
 /// A request whose head is not usable, or whose destination is gone.
 async fn refuse_head(flow: &Flow, client: &mut Connection, failure: Failure) -> Next {
     let snapshot = flow.worker.snapshot();
     if let Ok((_, metrics)) = flow.route(&snapshot) {
-        let outcome = Outcome::Failed { failure: failure.label(), status: Some(failure.status()) };
-        metrics.record(outcome, Duration::ZERO);
+        metrics.count(Outcome::Failed { failure: failure.label(), status: Some(failure.status()) });
     }
     answer(client, None, failure, true).await
 }
 
-async fn answer(
-    client: &mut Connection,
-    exchange: Option<&h1::Exchange>,
-    failure: Failure,
-    close: bool,
-) -> Next {
+async fn answer(client: &mut Connection, exchange: Option<&Exchange>, failure: Failure, close: bool) -> Next {
     let mut out = Output::new();
+    out.0.extend_from_slice(exchange.map_or(&[], Exchange::unsent_interim));
+    let exchange = exchange.map(Exchange::wire);
     let append = [(REASON_HEADER, failure.reason().as_bytes())];
     let edits = ResponseEdits { close, remove: &[], append: &append };
     let text = format!("{}\n", failure.text());

@@ -94,7 +94,7 @@ async fn serve_tcp(worker: &Worker, snapshot: &Snapshot, mut stream: Stream, por
         }
         (Ok(upstream), _) => upstream.stream.abort(),
         (Err(failure), _) => {
-            metrics.record(Outcome::Failed { failure: failure.label(), status: None }, Duration::ZERO);
+            metrics.count(Outcome::Failed { failure: failure.label(), status: None });
             // The word is on its way; an orderly end lets it arrive.
             let _ = timeout(snapshot.limits.connect_timeout, stream.shutdown()).await;
         }

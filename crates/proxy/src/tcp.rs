@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use sinew_telemetry::{Outcome, RouteMetrics};
 use sinew_transport::copy::{Early, Ended, both_ways};
-use tokio::time::Instant;
 
 use crate::connection::Connection;
 use crate::failure::Failure;
@@ -30,7 +29,6 @@ pub async fn relay(
     mut upstream: TcpUpstream,
     early: Vec<u8>,
 ) {
-    let began = Instant::now();
     let _in_flight = metrics.begin();
     let early = Early { client: client.take_input(), upstream: early };
     let idle = snapshot.limits.tcp_idle_timeout;
@@ -43,7 +41,8 @@ pub async fn relay(
         // Which of the two was reset is not known; ends by reset are common, so no error of the route.
         Ended::Failed(_) => Outcome::Failed { failure: Failure::ClientGone.label(), status: None },
     };
-    metrics.record(outcome, began.elapsed());
+    // How long a connection lives says nothing about latency.
+    metrics.count(outcome);
     if !matches!(outcome, Outcome::Answered { .. }) {
         client.stream.abort();
         upstream.stream.abort();
@@ -51,7 +50,6 @@ pub async fn relay(
 }
 
 pub fn refuse(metrics: &RouteMetrics, client: &Connection, failure: Failure) {
-    let outcome = Outcome::Failed { failure: failure.label(), status: None };
-    metrics.record(outcome, std::time::Duration::ZERO);
+    metrics.count(Outcome::Failed { failure: failure.label(), status: None });
     client.stream.abort();
 }

@@ -4,5 +4,7 @@ pub mod mesh;
 
 mod change;
 mod edges;
+mod ends;
+mod pace;
 mod requests;
 mod streams;

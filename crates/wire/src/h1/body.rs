@@ -289,6 +289,8 @@ impl BodyEncoder {
 pub struct Relayed {
     /// Bytes of the input that were used.
     pub consumed: usize,
+    /// How many of them are body: without the frames of chunks, and without trailers.
+    pub body_bytes: usize,
     /// The body is over and its end is written. Nothing more is used of the input.
     pub ended: bool,
 }
@@ -306,14 +308,17 @@ pub fn relay(
     const MISMATCH: Reject = Reject::bad("body differs from its declared length");
     // Framing anew never adds more than it takes away, but for one chunk's frame: so this bounds the output.
     let input = &input[..input.len().min(out_bytes_max.saturating_sub(out.len()))];
-    let mut consumed = 0;
+    let (mut consumed, mut body_bytes) = (0, 0);
     loop {
         match decoder.next(input, &mut consumed)? {
-            BodyEvent::Data(range) => encoder.data(&input[range], out).map_err(|Truncated| MISMATCH)?,
-            BodyEvent::NeedMore => return Ok(Relayed { consumed, ended: false }),
+            BodyEvent::Data(range) => {
+                body_bytes += range.len();
+                encoder.data(&input[range], out).map_err(|Truncated| MISMATCH)?;
+            }
+            BodyEvent::NeedMore => return Ok(Relayed { consumed, body_bytes, ended: false }),
             BodyEvent::End => {
                 encoder.end(decoder.trailers(), out).map_err(|Truncated| MISMATCH)?;
-                return Ok(Relayed { consumed, ended: true });
+                return Ok(Relayed { consumed, body_bytes, ended: true });
             }
         }
     }

@@ -193,7 +193,7 @@ fn forward(input: &[u8]) -> Vec<u8> {
         at += head_bytes;
         let mut decoder = BodyDecoder::new(head.framing, &Limits::DEFAULT);
         match relay(&mut decoder, &mut BodyEncoder::new(framing), &input[at..], &mut out, usize::MAX) {
-            Ok(Relayed { consumed, ended: true }) => at += consumed,
+            Ok(Relayed { consumed, ended: true, .. }) => at += consumed,
             _ => {
                 out.truncate(begin);
                 break;

@@ -159,8 +159,17 @@ fn trailers_that_frame_or_route_are_not_forwarded() {
     let mut decoder = BodyDecoder::new(Framing::Chunked, &Limits::DEFAULT);
     let mut out = Vec::new();
     let relayed = relay(&mut decoder, &mut BodyEncoder::new(Framing::Chunked), body, &mut out, 1 << 16);
-    assert_eq!(relayed, Ok(Relayed { consumed: body.len(), ended: true }));
+    assert_eq!(relayed, Ok(Relayed { consumed: body.len(), body_bytes: 0, ended: true }));
     assert_eq!(out, b"0\r\nx-sum: 1\r\n\r\n");
+}
+
+#[test]
+fn what_frames_a_body_is_not_counted_as_body() {
+    let body = b"3;a=b\r\nabc\r\n2\r\nde\r\n0\r\nx-sum: 1\r\n\r\n";
+    let mut decoder = BodyDecoder::new(Framing::Chunked, &Limits::DEFAULT);
+    let mut out = Vec::new();
+    let relayed = relay(&mut decoder, &mut BodyEncoder::new(Framing::Chunked), body, &mut out, 1 << 16);
+    assert_eq!(relayed, Ok(Relayed { consumed: body.len(), body_bytes: 5, ended: true }));
 }
 
 #[test]
