@@ -8,7 +8,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::process::Command;
 
-/// The child gets copies of the descriptors at the numbers beside them, and no other descriptor but the standard ones.
+/// The child begins a session of its own (a terminal's Ctrl-C is meant for the launcher only), and gets copies of the
+/// descriptors at the numbers beside them, and no other descriptor but the standard ones.
 pub(super) fn hand_over<const N: usize>(
     command: &mut Command,
     handed: [(BorrowedFd<'_>, i32); N],
@@ -21,9 +22,12 @@ pub(super) fn hand_over<const N: usize>(
     for copy in copies {
         held.push(copy?);
     }
-    // SAFETY: between fork and exec only dup2 and close_range are called; nothing is allocated or locked.
+    // SAFETY: between fork and exec only setsid, dup2 and close_range are called; nothing is allocated or locked.
     unsafe {
         command.pre_exec(move || {
+            if libc::setsid() < 0 {
+                return Err(io::Error::last_os_error());
+            }
             for (copy, to) in &held {
                 if libc::dup2(copy.as_raw_fd(), *to) < 0 {
                     return Err(io::Error::last_os_error());

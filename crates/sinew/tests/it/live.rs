@@ -2,10 +2,11 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use crate::harness::{Sandbox, User, until, users, wait};
@@ -194,11 +195,13 @@ fn the_foreground_shows_logs_and_ends_with_an_interrupt() {
          signal.signal(signal.SIGTERM, end)\nprint('here', flush=True)\ntime.sleep(1000)\n";
     sandbox.write("service.py", program);
     sandbox.write("compose.yaml", "services: { a: { command: [python3, service.py] } }\n");
-    let mut child = sandbox.command(&["up"]).stdout(Stdio::piped()).spawn().expect("starts");
+    let mut command = sandbox.command(&["up"]);
+    let mut child = command.process_group(0).stdout(Stdio::piped()).spawn().expect("starts");
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
     assert!(lines.any(|line| line == "a-1 | here"), "the log follows");
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
-    kill(pid, Signal::SIGINT).expect("it runs");
+    // As a terminal does it: everything in the process group hears of it.
+    killpg(pid, Signal::SIGINT).expect("it runs");
     assert!(lines.any(|line| line == "a-1 | going"), "the log follows to the end");
     assert_eq!(wait(&mut child, Duration::from_secs(20)), Some(0));
     assert_eq!(sandbox.left_over(), Vec::<String>::new());
