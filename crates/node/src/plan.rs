@@ -273,12 +273,17 @@ fn masked(application: &Application, service: &Service, folders: &Folders) -> Ve
     for other in application.services.values() {
         masked.extend(granted_files(other).map(Path::to_path_buf));
         if other.name != service.name {
-            masked.extend(bind_sources(other).map(Path::to_path_buf));
+            masked.extend(bind_sources(other).filter(|path| !names(service, path)).map(Path::to_path_buf));
         }
     }
     // Never what the service needs itself, nor a folder in which that lies.
     masked.retain(|path| !own.iter().any(|needed| needed.starts_with(path)));
     masked.into_iter().collect()
+}
+
+/// Whether a word of the command is a path at or below `folder`: `[python3, src/worker.py]` needs `src`.
+fn names(service: &Service, folder: &Path) -> bool {
+    service.command.iter().any(|word| service.working_dir.join(word).starts_with(folder))
 }
 
 fn bind_sources(service: &Service) -> impl Iterator<Item = &Path> {

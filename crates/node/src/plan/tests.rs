@@ -137,6 +137,20 @@ fn a_mask_never_covers_what_the_service_stands_on() {
 }
 
 #[test]
+fn what_the_command_names_is_visible_though_another_service_mounts_it() {
+    let mut project = Project::new("named");
+    let (code, data, secret) =
+        (project.in_project("src"), project.in_project("data"), project.in_project("stock.key"));
+    project.service("stock").mounts.extend([bind(code.clone(), true), bind(data.clone(), true)]);
+    project.service("stock").files.push(grant("key", FileContent::File(secret.clone())));
+    let words = ["python3", "-u", "./src/orders.py", "stock.key"];
+    project.service("orders").command = words.map(str::to_owned).to_vec();
+    let masked = project.plan().expect("planned").seal.masked;
+    assert!(!masked.contains(&code), "{masked:?}");
+    assert!(masked.contains(&data) && masked.contains(&secret), "{masked:?}");
+}
+
+#[test]
 fn volumes_and_wanted_folders_are_made() {
     let mut project = Project::new("volumes");
     let wanted = project.in_project("wanted");
