@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::command;
@@ -110,7 +110,7 @@ pub enum Command {
 
 /// Parses the command line. `Err`: it was help, or wrong; everything has been said and the exit code remains.
 pub fn parse() -> Result<Arguments, ExitCode> {
-    let typed: Vec<OsString> = std::env::args_os().collect();
+    let typed = help_as_option(std::env::args_os().collect());
     Arguments::try_parse_from(&typed).map_err(|error| {
         let terminal = Terminal::detect(typed_format(&typed), ColorChoice::Auto);
         match error.kind() {
@@ -128,14 +128,60 @@ pub fn parse() -> Result<Arguments, ExitCode> {
     })
 }
 
+/// `sinew help logs` is `sinew logs --help`.
+fn help_as_option(mut typed: Vec<OsString>) -> Vec<OsString> {
+    if typed.get(1).is_some_and(|word| word == "help") {
+        typed.remove(1);
+        typed.truncate(2);
+        typed.push("--help".into());
+    }
+    typed
+}
+
+/// Where what Compose calls so is found here; `None`: there is no such habit.
+fn habit(typed: &str) -> Option<&'static str> {
+    Some(match typed {
+        "log" => "did you mean `sinew logs`?",
+        "rm" | "kill" => {
+            "`sinew stop SERVICE` ends one service, `sinew down` the application, `sinew down --kill` at once"
+        }
+        "top" | "stats" | "events" => "`sinew status --watch` shows load, memory and troubles",
+        "run" => {
+            "`sinew exec SERVICE -- COMMAND` runs a command inside of a service; a service of its own for one job \
+             has a profile: `sinew up -d --profile NAME`"
+        }
+        "create" | "build" => "`sinew up -d` builds what `x-sinew.build` names and starts everything",
+        "pull" | "push" | "images" => "containers come with a later version; a service is a process here",
+        "port" => "`sinew ps` shows published ports, `sinew port-forward SERVICE:PORT` reaches any other",
+        "attach" => "`sinew logs -f SERVICE` follows its output, `sinew exec SERVICE -- sh` goes inside",
+        "wait" => {
+            "`sinew up -d` returns when everything is as wanted; `sinew status -o json` tells exit codes"
+        }
+        "pause" | "unpause" => "`sinew stop SERVICE` and `sinew start SERVICE`; nothing is paused here",
+        "watch" => "`sinew restart SERVICE` after a change; sources that are bind mounted are seen at once",
+        "cp" => "`sinew exec -i SERVICE -- tee FILE < FILE`, or mount a folder under `volumes`",
+        "ls" => "`sinew ps` lists the instances of this folder's application, `-p NAME` those of another",
+        _ => return None,
+    })
+}
+
 /// clap's error in the words of all others.
 fn explain(error: &clap::Error) -> Failure {
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand)
+        && let Some(instead) = habit(typed)
+    {
+        return Failure::bad_input("arguments", format!("there is no command `{typed}`")).hint(instead);
+    }
     let rendered = error.render().to_string();
     let mut message = String::new();
     let mut hints = Vec::new();
     for line in rendered.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(tip) = line.strip_prefix("tip: ") {
-            hints.push(tip_in_words(tip));
+            // A value that looks like an option is rare, an option that does not exist is not.
+            if !tip.starts_with("to pass ") {
+                hints.push(tip_in_words(tip));
+            }
         } else if let Some(usage) = line.strip_prefix("Usage: ") {
             hints.push(format!("usage: {usage}"));
         } else if line.starts_with("For more information") {

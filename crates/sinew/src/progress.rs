@@ -362,8 +362,14 @@ impl Model {
     }
 
     fn summary(&self, elapsed: Duration) -> String {
-        let instances: usize = self.services().map(|service| service.instances.len()).sum();
-        let services = count(self.services.len(), "service");
+        // Instances that are about to go are not counted, nor what is no longer in the file.
+        let stays = |instance: &&InstanceStatus| {
+            !matches!(instance.state, InstanceState::Draining | InstanceState::Stopping)
+        };
+        let of = |service: &ServiceStatus| service.instances.iter().filter(stays).count();
+        let instances: usize = self.services().map(of).sum();
+        let gone = self.services().filter(|service| service.wanted == 0 && of(service) == 0).count();
+        let services = count(self.services.len() - gone, "service");
         format!("{services} ({}) up in {}", count(instances, "instance"), span(elapsed))
     }
 }

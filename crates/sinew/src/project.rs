@@ -83,7 +83,7 @@ pub fn find(wanted: &Wanted<'_>, current: &Path) -> Result<Project, Failure> {
         }
     }
     Err(Failure::bad_input("no_file", format!("there is no compose file in {} or a folder above it", start.display()))
-        .hint("name one: `sinew up path/to/compose.yaml`, or write compose.yaml; `sinew check` says what is wrong with it"))
+        .hint("name one: `sinew up path/to/compose.yaml`, or write compose.yaml; what runs elsewhere is found by its name: `-p NAME`"))
 }
 
 /// The compose file of a folder and its override.

@@ -10,7 +10,31 @@ fn tips_are_put_in_our_words() {
     let check = |tip: &str, words: &str| assert_eq!(tip_in_words(tip), words);
     check("a similar subcommand exists: 'ps'", "did you mean `ps`?");
     check("some similar subcommands exist: 'start', 'status'", "did you mean `start` or `status`?");
-    check("to pass '-x' as a value, use '-- -x'", "to pass '-x' as a value, use '-- -x'");
+    check("something else", "something else");
+}
+
+#[test]
+fn habits_from_compose_are_answered() {
+    let words = |typed: &str| typed.split(' ').map(OsString::from).collect::<Vec<_>>();
+    let said = |typed: &str| {
+        let error = Arguments::try_parse_from(words(typed)).expect_err("no such thing");
+        format!("{:?}", explain(&error))
+    };
+    for (typed, expect) in [
+        ("sinew log web", "did you mean `sinew logs`?"),
+        ("sinew rm -f", "`sinew down`"),
+        ("sinew kill web", "`sinew stop SERVICE`"),
+        ("sinew top", "`sinew status --watch`"),
+        ("sinew run web sh", "`sinew exec SERVICE -- COMMAND`"),
+        ("sinew pss", "did you mean `ps`?"),
+    ] {
+        assert!(said(typed).contains(expect), "{typed}: {}", said(typed));
+    }
+    assert!(!said("sinew restart -t 1 web").contains("to pass"), "{}", said("sinew restart -t 1 web"));
+    assert!(Arguments::try_parse_from(words("sinew ps -a")).is_ok());
+    assert_eq!(help_as_option(words("sinew help logs")), words("sinew logs --help"));
+    assert_eq!(help_as_option(words("sinew help")), words("sinew --help"));
+    assert_eq!(help_as_option(words("sinew logs help")), words("sinew logs help"));
 }
 
 #[test]

@@ -20,6 +20,9 @@ pub struct Arguments {
     /// Print names only
     #[arg(short, long)]
     quiet: bool,
+    // What people of Compose type: what is stopped is always listed.
+    #[arg(short, long, hide = true)]
+    all: bool,
 }
 
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {

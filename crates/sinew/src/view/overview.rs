@@ -33,6 +33,7 @@ pub fn render(
         for instance in &service.instances {
             troubles.extend(trouble(service, instance, last_lines, terminal, now_unix_ms));
         }
+        troubles.extend(starts(service, terminal, now_unix_ms));
         troubles.extend(waits(service, terminal));
         troubles.extend(refused(service, terminal));
     }
@@ -180,9 +181,11 @@ fn trouble(
     if !has_trouble(instance) {
         return None;
     }
+    // The exit code is told already.
     let message = instance
         .message
         .as_ref()
+        .filter(|message| !message.starts_with("ended with code"))
         .map(|message| format!(": {}", harmless(message, false)))
         .unwrap_or_default();
     let since =
@@ -237,6 +240,19 @@ fn signal_of(code: i32) -> &'static str {
         126 => " (command not executable)",
         _ => "",
     }
+}
+
+/// What an instance that takes its time lacks, as far as it is known: often a port that nobody listens on.
+fn starts(service: &ServiceStatus, terminal: &Terminal, now_unix_ms: u64) -> Option<String> {
+    let slow = service.instances.iter().find(|instance| {
+        instance.message.is_some()
+            && (instance.state == InstanceState::Starting
+                || (instance.state == InstanceState::Running && instance.health == Health::Starting))
+    })?;
+    let message = harmless(slow.message.as_deref().unwrap_or_default(), false);
+    let since = slow.started_unix_ms.map(|started| format!(" for {}", age(started, now_unix_ms)));
+    let mark = terminal.paint(Paint::Warn, "…");
+    Some(format!("{mark} {} has been starting{}: {message}\n", slow.name, since.unwrap_or_default()))
 }
 
 fn waits(service: &ServiceStatus, terminal: &Terminal) -> Option<String> {
