@@ -35,8 +35,10 @@ impl Stream {
         }
     }
 
-    /// Makes the end of this stream a reset where the socket knows one (TCP), so that the peer sees a refusal and not
-    /// an orderly end. Call it just before dropping.
+    /// Lets the peer see that this stream was cut, and not ended in order. Call it just before dropping, without
+    /// `shutdown`. TCP is reset. TLS needs no more than that: an end without `close_notify` is an error at the other
+    /// side, not an end ([`io::ErrorKind::UnexpectedEof`]). A bare Unix stream has no such sign: what runs over one must
+    /// say itself where it ends.
     pub fn abort(&self) {
         if let Self::Tcp(stream) = self {
             // A failure leaves an ordinary close: nothing better could be done.
@@ -51,6 +53,17 @@ impl Stream {
     #[cfg(target_os = "linux")]
     pub fn is_quiet(&mut self) -> bool {
         use std::os::fd::AsFd;
+        // What a session has decrypted, or has been told, is not in its socket any more.
+        let state = match self {
+            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::TlsClient(stream) => Some(stream.get_mut().1.process_new_packets()),
+            Self::TlsServer(stream) => Some(stream.get_mut().1.process_new_packets()),
+        };
+        let is_silent =
+            |state: rustls::IoState| state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed();
+        if !state.is_none_or(|state| state.is_ok_and(is_silent)) {
+            return false;
+        }
         let descriptor = match &*self {
             Self::Tcp(stream) => stream.as_fd(),
             Self::Unix(stream) => stream.as_fd(),

@@ -104,3 +104,40 @@ fn an_identity_is_exactly_one_spiffe_id() {
     }
     assert!(Identity::from_pem("", "", "", 0).is_err());
 }
+
+#[tokio::test]
+async fn what_a_session_has_decrypted_is_not_quiet() {
+    let ca = Ca::new();
+    let (dialed, accepted) = meet(&ca.tls(WEB), &ca.tls(ORDERS), ORDERS).await;
+    let (mut client, mut server) = (dialed.unwrap(), accepted.unwrap().stream);
+    assert!(client.is_quiet() && server.is_quiet());
+    for _ in 0..2 {
+        // Two records are read from the socket at once; the second is not taken.
+        for _ in 0..2 {
+            server.write_u8(1).await.unwrap();
+            server.flush().await.unwrap();
+        }
+        client.read_u8().await.unwrap();
+        assert!(!client.is_quiet());
+        client.read_u8().await.unwrap();
+        assert!(client.is_quiet());
+        std::mem::swap(&mut client, &mut server);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_does_not_end_in_order() {
+    let ca = Ca::new();
+    for is_cut in [true, false] {
+        let (dialed, accepted) = meet(&ca.tls(WEB), &ca.tls(ORDERS), ORDERS).await;
+        let (mut client, mut server) = (dialed.unwrap(), accepted.unwrap().stream);
+        if is_cut {
+            server.abort();
+        } else {
+            server.shutdown().await.unwrap();
+        }
+        drop(server);
+        let read = client.read(&mut [0; 1]).await.map_err(|error| error.kind());
+        assert_eq!(read, if is_cut { Err(io::ErrorKind::UnexpectedEof) } else { Ok(0) });
+    }
+}
