@@ -4,10 +4,11 @@
 //! Sources are opened before anything is covered, and attached by descriptor: no path is walked twice, and what is
 //! covered on the way (the new root is built over `/tmp`) can still be a source.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
@@ -15,11 +16,13 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use sinew_spec::proxy::RESOLVER_ADDRESS;
 use sinew_spec::seal::{SealFile, SealSpec};
 
+use self::layer::Kind;
 use self::search::{DEPTH_MAX, SEARCHED_MAX, sockets, unreadable};
 use self::sources::{Source, Sources, open_path};
 use super::network::Failure;
 use super::sys::{self, NO_DEVICES, NO_EXECUTE, NO_SET_UID, READ_ONLY};
 
+mod layer;
 mod search;
 mod sources;
 
@@ -90,6 +93,8 @@ struct Root {
     made: PathBuf,
     /// One for everything that the service may write: one bound for all of it.
     scratch: PathBuf,
+    /// Private folders that stand for folders of the host; writable until all is built.
+    layers: RefCell<Vec<OwnedFd>>,
 }
 
 impl Root {
@@ -99,7 +104,12 @@ impl Root {
             .map_err(|e| format!("keep mounts from the host: {e}"))?;
         let path = PathBuf::from(WORKPLACE);
         memory(&path, "mode=755,size=4m")?;
-        let root = Self { made: path.join(".made"), scratch: path.join(".scratch"), path };
+        let root = Self {
+            made: path.join(".made"),
+            scratch: path.join(".scratch"),
+            path,
+            layers: RefCell::default(),
+        };
         for folder in [&root.made, &root.scratch] {
             make_folder(folder, 0o755)?;
             memory(folder, "mode=755")?;
@@ -161,7 +171,9 @@ impl Root {
         for (index, file) in spec.files.iter().enumerate() {
             self.file(index, file)?;
         }
-        self.names(spec)
+        let hosts = self.names(spec)?;
+        self.close_layers()?;
+        Ok(hosts)
     }
 
     /// Attaches a source at a path of the new root; what is missing on the way is made.
@@ -179,11 +191,7 @@ impl Root {
             Some(at) => at,
             None => {
                 let at = self.prepare_parent(target)?;
-                if folder {
-                    make_folder(&at, 0o755)?
-                } else {
-                    make_file(&at)?
-                }
+                self.place(&at, if folder { Kind::Folder } else { Kind::File })?;
                 at
             }
         };
@@ -236,10 +244,10 @@ impl Root {
         if let Ok(target) = fs::read_link(&at) {
             let target = parent.parent().unwrap_or(Path::new("/")).join(target);
             let at = self.prepare_parent(&target)?;
-            make_folder(&at, 0o755)?;
+            self.place(&at, Kind::Folder)?;
             return Ok(at.join(name));
         }
-        make_folder(&at, 0o755)?;
+        self.place(&at, Kind::Folder)?;
         Ok(at.join(name))
     }
 
@@ -475,7 +483,7 @@ fn place_missing(at: &Path, error: &io::Error) -> Failure {
     let inside = Path::new("/").join(at.strip_prefix(WORKPLACE).unwrap_or(at));
     let hint = match error.raw_os_error() {
         Some(libc::EROFS | libc::EACCES) => {
-            "; its folder is the host's and read-only inside: create it on the host"
+            "; its folder cannot be changed inside: create it on the host, or choose another target"
         }
         _ => "",
     };

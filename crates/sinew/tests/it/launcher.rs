@@ -463,3 +463,61 @@ secrets: { key: { environment: KEY } }
     assert!(!kept.contains("2222"), "{kept}");
     down(&sandbox);
 }
+
+#[test]
+fn files_and_folders_have_their_place_where_the_host_has_none() {
+    let compose = "services:
+  box:
+    command: [sleep, '1000']
+    configs: [{ source: settings, target: /etc/cold-store/sub/process.json }, { source: settings, target: /etc/one }]
+    secrets: [{ source: settings, target: /usr/share/cold-store.key }]
+    volumes: ['data:/srv/data', 'data:/usr/lib/cold-store/data', './given:/opt/given/here:ro']
+    tmpfs: [/etc/cold-store/scratch]
+configs: { settings: { content: granted } }
+secrets: { settings: { file: settings.txt } }
+volumes: { data: }
+";
+    for user in users() {
+        let sandbox = application(user, "places", compose);
+        sandbox.write("settings.txt", "secret");
+        sandbox.write("given/file", "given");
+        sandbox.sinew(&["up", "-d"]).ok();
+        let run = |script: &str| sandbox.sinew(&["exec", "box", "--", "sh", "-c", script]);
+        let read = run("cat /etc/cold-store/sub/process.json /etc/one /usr/share/cold-store.key /opt/given/here/file").ok();
+        assert_eq!(read.stdout, "grantedgrantedsecretgiven");
+        run("echo kept > /srv/data/file && grep kept /usr/lib/cold-store/data/file && echo x > /etc/cold-store/scratch/x")
+            .ok();
+        // What was there is there, links and covers included, and stays the host's.
+        run("grep root /etc/passwd && test -d /usr/share/zoneinfo -o -d /usr/share/doc && python3 -c 1").ok();
+        let names = |folder: &str| {
+            let own = ["cold-store", "cold-store.key", "one"];
+            let listed: Vec<String> =
+                run(&format!("ls -A {folder}")).ok().stdout.lines().map(str::to_owned).collect();
+            listed.into_iter().filter(|name| !own.contains(&name.as_str())).collect::<Vec<_>>()
+        };
+        for folder in ["/etc", "/usr/share", "/usr/lib"] {
+            let host: std::collections::BTreeSet<String> = std::fs::read_dir(folder)
+                .expect("the host's folder")
+                .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+                .collect();
+            assert_eq!(
+                names(folder).into_iter().collect::<std::collections::BTreeSet<_>>(),
+                host,
+                "{folder}"
+            );
+        }
+        for (script, why) in [
+            ("cat /etc/shadow | grep .", "what is hidden stays hidden"),
+            ("echo x > /etc/passwd", "the host's files are read-only"),
+            ("echo x > /etc/new", "so are its folders"),
+            ("echo x > /etc/cold-store/new", "and what was made"),
+            ("mv /etc/one /etc/two", "and what is granted"),
+        ] {
+            assert_ne!(run(script).code, 0, "{why}");
+        }
+        assert!(
+            !std::path::Path::new("/etc/cold-store").exists() && !std::path::Path::new("/etc/one").exists()
+        );
+        down(&sandbox);
+    }
+}

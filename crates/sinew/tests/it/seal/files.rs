@@ -87,8 +87,8 @@ fn what_cannot_be_given_is_refused_with_a_reason() {
         .await;
         check(
             "place",
-            |s| s.mounts.push(mount(Path::new("/usr"), "/etc/no/such", false)),
-            "create it on the host",
+            |s| s.mounts.push(mount(Path::new("/usr"), "/proc/no/such", false)),
+            "make /proc/no inside the seal: ",
         )
         .await;
         check(
