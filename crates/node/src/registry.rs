@@ -60,6 +60,8 @@ pub struct Applied {
     pub applied: usize,
     pub subscribed: usize,
     pub absent: Vec<InstanceName>,
+    /// Of the absent, those that could not use it, and why.
+    pub rejected: Vec<(InstanceName, String)>,
 }
 
 pub trait Registry: Send + Sync + 'static {

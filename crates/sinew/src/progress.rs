@@ -255,13 +255,19 @@ struct Model {
     stale: bool,
     /// Instances that will not come up by themselves, and since when this is known.
     hopeless: BTreeMap<InstanceName, Instant>,
+    /// A published port at which nobody is served.
+    unserved: Option<Failed>,
 }
 
 impl Model {
     fn new(status: ApplicationStatus) -> Self {
         let ready = status.ready;
+        let unserved = status.published.iter().find_map(|port| {
+            let reason = harmless(port.message.as_ref()?, false);
+            Some(Failed { service: port.service.clone(), instance: None, reason })
+        });
         let services = status.services.into_iter().map(|service| (service.name.clone(), service)).collect();
-        Self { services, ready, failed: None, stale: false, hopeless: BTreeMap::new() }
+        Self { services, ready, failed: None, stale: false, hopeless: BTreeMap::new(), unserved }
     }
 
     fn services(&self) -> impl Iterator<Item = &ServiceStatus> {
@@ -292,6 +298,9 @@ impl Model {
     fn failed(&mut self, now: Instant) -> Option<Failed> {
         if self.failed.is_some() || self.stale {
             return self.failed.clone();
+        }
+        if self.unserved.is_some() {
+            return self.unserved.clone();
         }
         let hopeless: Vec<(&ServiceStatus, &InstanceStatus)> = self
             .services
@@ -346,13 +355,16 @@ impl Model {
     }
 
     fn resync(&mut self, status: ApplicationStatus) -> Vec<String> {
-        let Self { services: now, ready, .. } = Self::new(status);
+        let Self { services: now, ready, unserved, .. } = Self::new(status);
         let mut lines = Vec::new();
         for service in now.values() {
             let before = self.services.get(&service.name).map(phase).unwrap_or_default();
             lines.extend(changed(before, service));
         }
-        (self.services, self.ready) = (now, ready);
+        if let Some(unserved) = unserved.as_ref().filter(|_| unserved != self.unserved) {
+            lines.push(format!("{}: {}", unserved.service, unserved.reason));
+        }
+        (self.services, self.ready, self.unserved) = (now, ready, unserved);
         self.stale = false;
         lines
     }

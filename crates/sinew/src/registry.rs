@@ -64,6 +64,7 @@ impl Registry for ControlRegistry {
             applied: status.applied.applied,
             subscribed: status.applied.subscribed,
             absent: status.applied.absent,
+            rejected: status.applied.rejected,
         }
     }
 }

@@ -103,6 +103,9 @@ pub struct PublishedStatus {
     pub service: ServiceName,
     pub listen: String,
     pub target: u16,
+    /// Why nobody is served there (another process has taken the port, say).
+    #[serde(default)]
+    pub message: Option<String>,
 }
 
 /// `GET /stats.json` of a proxy: counters since its start.

@@ -62,6 +62,7 @@ impl Launcher {
     pub(super) fn status(&self, memory: bool) -> ApplicationStatus {
         let views = self.shared.board.views().clone();
         let progress = self.shared.registry.progress();
+        let gateway_serves = self.published.is_empty() || !progress.absent.contains(&gateway_name());
         let services = self.services.iter().map(|(name, managed)| {
             let instances: Vec<(&InstanceName, &View)> =
                 views.iter().filter(|(_, view)| view.service == *name).collect();
@@ -96,7 +97,7 @@ impl Launcher {
             revision: progress.revision,
             applied: progress.applied,
             subscribed: progress.subscribed,
-            absent: progress.absent,
+            absent: progress.absent.clone(),
             services: services.collect(),
             published: self
                 .published
@@ -105,12 +106,21 @@ impl Launcher {
                     service: published.service.clone(),
                     listen: published.listen.to_string(),
                     target: published.port,
+                    message: trouble_at(published, &progress.rejected),
                 })
                 .collect(),
             memory_bytes: if memory { pss_bytes(std::process::id() as i32) } else { None },
-            ready: self.services.values().all(|managed| self.is_ready(managed)),
+            ready: self.services.values().all(|managed| self.is_ready(managed)) && gateway_serves,
         }
     }
+}
+
+/// What the gateway says of the port. It tells all of its troubles in one sentence, each with its address.
+fn trouble_at(published: &Published, rejected: &[(InstanceName, String)]) -> Option<String> {
+    let (_, reason) = rejected.iter().find(|(instance, _)| *instance == gateway_name())?;
+    let address = published.listen.to_string();
+    let mut parts = reason.split("; ");
+    parts.find(|part| part.split(' ').any(|word| word == address)).map(str::to_owned)
 }
 
 fn instance_status(name: &InstanceName, view: &View, memory: bool) -> InstanceStatus {

@@ -195,7 +195,7 @@ impl Up<'_> {
 
     fn print_published(&self, status: &ApplicationStatus) -> Result<(), Failure> {
         let mut out = String::new();
-        for PublishedStatus { listen, service, target } in &status.published {
+        for PublishedStatus { listen, service, target, .. } in &status.published {
             out.push_str(&format!("{} -> {service}:{target}\n", self.terminal.paint(Paint::Bold, listen)));
         }
         self.terminal.print(&out)

@@ -4,7 +4,7 @@ use sinew_spec::status::{ApplicationStatus, InstanceState, InstanceStatus};
 
 use super::{health_of, state_of};
 use crate::table::{Align, Cell, Table};
-use crate::terminal::{Paint, Terminal};
+use crate::terminal::{Paint, Terminal, harmless};
 use crate::units::age;
 
 pub fn render(status: &ApplicationStatus, terminal: &Terminal, now_unix_ms: u64) -> String {
@@ -31,11 +31,19 @@ pub fn render(status: &ApplicationStatus, terminal: &Terminal, now_unix_ms: u64)
             table.row([text(service.name.as_str()), text("stopped")]);
             empty = false;
         }
+        let mut unserved: Vec<String> = status
+            .published
+            .iter()
+            .filter(|port| port.service == service.name)
+            .filter_map(|port| port.message.as_ref().map(|message| harmless(message, false)))
+            .collect();
         for instance in &service.instances {
             let (state, paint) = state_of(instance);
             let (health, health_paint) = health_of(instance);
             // Ports belong to the service: they are shown once.
             let ports = std::mem::take(&mut published).join(", ");
+            let mut messages = std::mem::take(&mut unserved);
+            messages.extend(Some(message_of(instance, &service.waits_for)).filter(|text| !text.is_empty()));
             let restarts = if instance.restarts > 0 { Paint::Warn } else { Paint::Plain };
             table.row([
                 Cell::from(instance.name.as_str()),
@@ -45,7 +53,7 @@ pub fn render(status: &ApplicationStatus, terminal: &Terminal, now_unix_ms: u64)
                 Cell::painted(instance.restarts.to_string(), restarts),
                 instance.service_pid.map(|pid| pid.to_string()).unwrap_or_default().into(),
                 ports.into(),
-                message_of(instance, &service.waits_for).into(),
+                messages.join("; ").into(),
             ]);
             empty = false;
         }
@@ -64,7 +72,7 @@ fn age_of(instance: &InstanceStatus, now_unix_ms: u64) -> String {
 
 fn message_of(instance: &InstanceStatus, waits_for: &[String]) -> String {
     if let Some(message) = &instance.message {
-        return crate::terminal::harmless(message, false);
+        return harmless(message, false);
     }
     match (instance.state, instance.exit_code) {
         (InstanceState::Waiting, _) if !waits_for.is_empty() => format!("waits for {}", waits_for.join(", ")),

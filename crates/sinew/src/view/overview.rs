@@ -46,7 +46,12 @@ pub fn render(
         out.push('\n');
         for port in &status.published {
             let listen = terminal.paint(Paint::Bold, &port.listen);
-            out.push_str(&format!("{listen} -> {}:{}\n", port.service, port.target));
+            out.push_str(&format!("{listen} -> {}:{}", port.service, port.target));
+            if let Some(message) = &port.message {
+                let words = format!("  {}", harmless(message, false));
+                out.push_str(&terminal.paint(Paint::Bad, &words));
+            }
+            out.push('\n');
         }
     }
     out

@@ -84,6 +84,7 @@ pub fn shop() -> ApplicationStatus {
             service: "orders".into(),
             listen: "127.0.0.1:8080".to_owned(),
             target: 8000,
+            message: None,
         }],
         memory_bytes: Some(15_204_352),
         ready: false,

@@ -483,7 +483,10 @@ volumes: { data: }
         sandbox.write("given/file", "given");
         sandbox.sinew(&["up", "-d"]).ok();
         let run = |script: &str| sandbox.sinew(&["exec", "box", "--", "sh", "-c", script]);
-        let read = run("cat /etc/cold-store/sub/process.json /etc/one /usr/share/cold-store.key /opt/given/here/file").ok();
+        let read = run(
+            "cat /etc/cold-store/sub/process.json /etc/one /usr/share/cold-store.key /opt/given/here/file",
+        )
+        .ok();
         assert_eq!(read.stdout, "grantedgrantedsecretgiven");
         run("echo kept > /srv/data/file && grep kept /usr/lib/cold-store/data/file && echo x > /etc/cold-store/scratch/x")
             .ok();
@@ -520,4 +523,34 @@ volumes: { data: }
         );
         down(&sandbox);
     }
+}
+
+#[test]
+fn a_port_that_somebody_else_took_is_told() {
+    let compose = format!(
+        "services:\n  web:\n    command: [python3, web.py]\n    ports: ['8000']\n    {HEALTH}\n  box:\n    command: [sleep, '1000']\n"
+    );
+    let sandbox = application(User::Own, "taken", &compose);
+    sandbox.sinew(&["up", "-d"]).ok();
+    let published = || sandbox.sinew(&["status", "-o", "json"]).ok().json()["published"][0].clone();
+    let listen = text(&published(), "listen").to_owned();
+    // Whoever comes after the check: the next launcher trusts that its gateway still has the port.
+    kill_launcher(&sandbox);
+    let gateway = sandbox.processes().into_iter().find(|(_, line)| line.contains("_gateway-1"));
+    kill(Pid::from_raw(gateway.expect("a gateway").0), Signal::SIGKILL).expect("kill it");
+    let taken = until("the port is free", PATIENCE, || std::net::TcpListener::bind(&listen).ok());
+
+    let up = sandbox.sinew(&["up", "-d"]);
+    assert_eq!(up.code, 1, "{}", up.stdout);
+    let reason = format!("port {listen} of service web cannot be published: Address");
+    assert!(up.stderr.contains(&reason), "{}", up.stderr);
+    until("it is told", PATIENCE, || published()["message"].as_str()?.contains(&reason).then_some(()));
+    for command in ["status", "ps"] {
+        let shown = sandbox.sinew(&[command]).ok().stdout;
+        assert!(shown.contains(&reason), "{command}:\n{shown}");
+    }
+    drop(taken);
+    until("it is served", PATIENCE, || published()["message"].is_null().then_some(()));
+    sandbox.sinew(&["up", "-d"]).ok();
+    down(&sandbox);
 }
