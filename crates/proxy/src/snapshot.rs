@@ -184,6 +184,11 @@ impl Snapshot {
                 return Found::Service(destination.clone());
             }
         }
+        // The service's loopback is not the host's, which is what would be dialed: however wide the declared network.
+        let address = original.ip().to_canonical();
+        if address.is_loopback() || address.is_unspecified() {
+            return Found::Nothing;
+        }
         let declared = self.egress_tcp.iter().find(|egress| match egress.target {
             EgressMatch::Tcp { network, prefix } => {
                 egress.port == original.port() && is_within(original.ip(), network, prefix)

@@ -2,7 +2,7 @@
 //! the application's own, and that all else is logged and refused. Numbers are those of `linux/netfilter/nf_tables.h`.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -17,6 +17,9 @@ use super::netlink::{self, APPEND, CREATE, Messages};
 const LOG_GROUP: u16 = 1;
 /// Enough for the headers, which name the destination.
 const LOG_BYTES: u32 = 96;
+
+const LOOPBACK: [(IpAddr, u8); 2] =
+    [(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8), (IpAddr::V6(Ipv6Addr::LOCALHOST), 128)];
 
 const TABLE: &str = "sinew";
 const REDIRECT: &str = "redirect";
@@ -40,6 +43,14 @@ pub fn load(egress: &[SealEgress], udp_sockets: usize) -> io::Result<()> {
     rules.chain(REDIRECT, "nat", -100);
     rules.chain(REFUSE, "filter", 0);
 
+    // Loopback is the application's own, also where a declared network is so wide that it holds it: the sidecar would
+    // dial the host's.
+    for own in LOOPBACK {
+        rules.rule(REDIRECT, |e| {
+            e.destination_in(own.0, own.1);
+            e.verdict(VERDICT_ACCEPT);
+        });
+    }
     let (virtual_network, prefix) = VIRTUAL_NETWORK;
     rules.redirect(virtual_network.into(), prefix, PROTOCOL_TCP, None, RESERVED_PORT);
     rules.redirect(RESOLVER_ADDRESS.into(), 32, PROTOCOL_UDP, Some(53), RESERVED_PORT);
@@ -70,7 +81,7 @@ pub fn load(egress: &[SealEgress], udp_sockets: usize) -> io::Result<()> {
             e.reject(protocol);
         });
     }
-    for own in [(IpAddr::from([127, 0, 0, 0]), 8), (IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), 128)] {
+    for own in LOOPBACK {
         rules.rule(REFUSE, |e| {
             e.destination_in(own.0, own.1);
             e.verdict(VERDICT_ACCEPT);
