@@ -27,6 +27,10 @@ pub enum FolderError {
     #[error("{path} belongs to user {owner}; it must be your own")]
     Foreign { path: PathBuf, owner: u32 },
     #[error(
+        "everybody can write in {path}: what lies in it could be replaced by others; `chmod o-w {path}`, or set SINEW_RUN_DIR and SINEW_STATE_DIR to folders of your own"
+    )]
+    Open { path: PathBuf },
+    #[error(
         "{path} is too long for a Unix socket ({length} bytes, {SOCKET_PATH_BYTES_MAX} are possible); set SINEW_RUN_DIR to a shorter folder"
     )]
     TooLong { path: PathBuf, length: usize },
@@ -69,6 +73,13 @@ impl Bases {
         };
         Ok(Self { run, state })
     }
+
+    /// Whether others could have put something into the bases that are there, or could replace what is put there:
+    /// `/tmp/sinew-1000` may have been made by somebody else.
+    pub fn check(&self) -> Result<(), FolderError> {
+        check_base(&self.run)?;
+        check_base(&self.state)
+    }
 }
 
 /// The folders of one application. Nothing is made before [`Folders::make`].
@@ -87,10 +98,21 @@ impl Folders {
     }
 
     pub fn make(&self) -> Result<(), FolderError> {
+        for base in [self.run.parent(), self.state.parent()].into_iter().flatten() {
+            let failed = |source| FolderError::Io { attempted: "making", path: base.to_path_buf(), source };
+            DirBuilder::new().recursive(true).mode(0o700).create(base).map_err(failed)?;
+            check_base(base)?;
+        }
         for folder in [&self.run, &self.instances(), &self.state, &self.state.join("volumes")] {
             make_private(folder)?;
         }
         Ok(())
+    }
+
+    /// False: there is no run folder, or it is somebody else's, who could pose as the launcher.
+    pub fn has_own_run(&self) -> bool {
+        let found = fs::symlink_metadata(&self.run);
+        found.is_ok_and(|found| found.is_dir() && found.uid() == Uid::effective().as_raw())
     }
 
     pub fn admin_socket(&self) -> PathBuf {
@@ -247,6 +269,29 @@ fn short(name: &str) -> String {
         end -= 1;
     }
     format!("{}-{:08x}", &name[..end], hasher.finish() as u32)
+}
+
+/// A base belongs to us or to root, and others write there only where everything is kept to its owner (`/tmp`).
+fn check_base(path: &Path) -> Result<(), FolderError> {
+    const STICKY: u32 = 0o1000;
+    const OTHERS_WRITE: u32 = 0o002;
+    for found in [fs::symlink_metadata(path), fs::metadata(path)] {
+        let found = match found {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => {
+                return Err(FolderError::Io { attempted: "looking at", path: path.to_path_buf(), source });
+            }
+            Ok(found) => found,
+        };
+        if found.uid() != Uid::effective().as_raw() && found.uid() != 0 {
+            return Err(FolderError::Foreign { path: path.to_path_buf(), owner: found.uid() });
+        }
+        let mode = found.permissions().mode();
+        if found.is_dir() && mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
+            return Err(FolderError::Open { path: path.to_path_buf() });
+        }
+    }
+    Ok(())
 }
 
 /// A folder of our own that nobody else can enter; it may exist. Parents are made with the usual mode.

@@ -125,9 +125,10 @@ fn folder_error(error: FolderError) -> AdminError {
     match error {
         FolderError::Locked { .. } => AdminError::new(ErrorCode::Conflict, error.to_string())
             .hint("`sinew status` shows it; `sinew down` ends it"),
-        FolderError::TooLong { .. } | FolderError::Homeless | FolderError::Foreign { .. } => {
-            AdminError::new(ErrorCode::Impossible, error.to_string())
-        }
+        FolderError::TooLong { .. }
+        | FolderError::Homeless
+        | FolderError::Foreign { .. }
+        | FolderError::Open { .. } => AdminError::new(ErrorCode::Impossible, error.to_string()),
         FolderError::Io { .. } => AdminError::new(ErrorCode::Failed, error.to_string()),
     }
 }

@@ -27,6 +27,7 @@ impl Target {
 
 pub fn bases() -> Result<Bases, Failure> {
     Bases::from_environment(nix::unistd::geteuid(), |name| std::env::var_os(name))
+        .and_then(|bases| bases.check().map(|()| bases))
         .map_err(|error| Failure::failed("folders", error.to_string()))
 }
 
@@ -37,7 +38,7 @@ pub fn find(name: Option<&str>, wanted: &Wanted<'_>, current: &Path) -> Result<T
     if let Some(name) = name {
         let name = ApplicationName::new(name);
         let folders = Folders::new(&bases, &name);
-        return match present.iter().any(|found| found.name == name) || folders.run.exists() {
+        return match present.iter().any(|found| found.name == name) || folders.has_own_run() {
             true => Ok(Target { name, folders }),
             false => Err(not_running(&format!("application `{name}`"), name.as_str(), &present)),
         };
@@ -93,7 +94,7 @@ fn present(bases: &Bases) -> Vec<Present> {
         .filter_map(|entry| {
             let text = fs::read(entry.path().join("application.json")).ok()?;
             let Record { application } = serde_json::from_slice(&text).ok()?;
-            Some(application)
+            Folders::new(bases, &application.name).has_own_run().then_some(application)
         })
         .collect();
     present.sort_by(|a, b| a.name.cmp(&b.name));

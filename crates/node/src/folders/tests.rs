@@ -83,6 +83,27 @@ fn a_link_is_not_taken_for_a_folder() {
 }
 
 #[test]
+fn a_base_in_which_others_write_is_not_used() {
+    let scratch = Scratch::new("base");
+    let folders = scratch.folders("shop");
+    let bases = Bases { run: scratch.0.join("r"), state: scratch.0.join("s") };
+    bases.check().expect("what is not there is nobody's");
+    let check = |mode: u32| {
+        fs::create_dir_all(&bases.run).expect("make the base");
+        fs::set_permissions(&bases.run, fs::Permissions::from_mode(mode)).expect("open it");
+        assert_eq!(folders.make().is_ok(), bases.check().is_ok());
+        bases.check()
+    };
+    assert!(matches!(check(0o777), Err(FolderError::Open { .. })));
+    check(0o1777).expect("like /tmp");
+    check(0o755).expect("only we write");
+    if Uid::effective().is_root() {
+        std::os::unix::fs::chown(&bases.run, Some(12345), None).expect("give it away");
+        assert!(matches!(check(0o700), Err(FolderError::Foreign { owner: 12345, .. })));
+    }
+}
+
+#[test]
 fn one_launcher_per_application() {
     let scratch = Scratch::new("lock");
     let folders = scratch.folders("shop");
