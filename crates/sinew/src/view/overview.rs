@@ -270,7 +270,9 @@ fn waits(service: &ServiceStatus, terminal: &Terminal) -> Option<String> {
 
 fn refused(service: &ServiceStatus, terminal: &Terminal) -> Option<String> {
     let total: u64 = service.refused.iter().map(|refused| refused.count).sum();
-    let first = service.refused.first()?;
+    if service.refused.is_empty() {
+        return None;
+    }
     let listed: Vec<String> = service
         .refused
         .iter()
@@ -283,10 +285,12 @@ fn refused(service: &ServiceStatus, terminal: &Terminal) -> Option<String> {
     };
     let mark = terminal.paint(Paint::Warn, "!");
     let calls = if total == 1 { "call" } else { "calls" };
-    let advice = format!(
-        "  allow it, if it is meant: `x-sinew: {{ egress: [\"{}\"] }}`\n",
-        harmless(&first.destination, false)
-    );
+    // What was counted together has no name that could be declared.
+    let declared = service.refused.iter().find(|refused| refused.destination.contains(':'));
+    let advice = declared.map_or_else(String::new, |refused| {
+        let destination = harmless(&refused.destination, false);
+        format!("  allow it, if it is meant: `x-sinew: {{ egress: [\"{destination}\"] }}`\n")
+    });
     Some(format!(
         "{mark} {} was refused {total} {calls} outside the mesh: {}{more}\n{}",
         service.name,
