@@ -67,6 +67,9 @@ const PROC_MASKED: &[&str] = &[
 ];
 const SYS_MASKED: &[&str] =
     &["firmware", "kernel/security", "kernel/debug", "kernel/tracing", "fs/bpf", "fs/pstore", "power"];
+/// All that a service writes outside of its volumes, part of the host's memory. Without a bound it is half of it for
+/// every seal, which killing processes does not free. An entry takes about a kilobyte that `size` does not count.
+const SCRATCH: &str = "mode=755,size=10%,nr_inodes=131072";
 /// Where the new root is put together. Anything may be there: it is covered only in this mount namespace.
 const WORKPLACE: &str = "/tmp";
 const LINKS_MAX: usize = 40;
@@ -110,9 +113,9 @@ impl Root {
             path,
             layers: RefCell::default(),
         };
-        for folder in [&root.made, &root.scratch] {
+        for (folder, options) in [(&root.made, "mode=755"), (&root.scratch, SCRATCH)] {
             make_folder(folder, 0o755)?;
-            memory(folder, "mode=755")?;
+            memory(folder, options)?;
         }
         Ok(root)
     }
