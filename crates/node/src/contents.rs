@@ -8,6 +8,7 @@ use aws_lc_rs::{hmac, rand};
 use serde::{Deserialize, Serialize};
 use sinew_spec::application::{FileContent, Service};
 
+use crate::beneath::Writable;
 use crate::plan;
 
 const KEY_BYTES: usize = 32;
@@ -39,8 +40,13 @@ pub struct Contents {
 
 impl Contents {
     /// Reads the files. What cannot be read counts as empty: whoever starts an instance says so.
-    pub fn of(service: &Service, environment: &BTreeMap<String, String>, key: &Key) -> Self {
-        let digest = |secret: bool| digest(service, secret, environment, key);
+    pub fn of(
+        service: &Service,
+        environment: &BTreeMap<String, String>,
+        writable: &Writable,
+        key: &Key,
+    ) -> Self {
+        let digest = |secret: bool| digest(service, secret, environment, writable, key);
         Self { configs: digest(false), secrets: digest(true) }
     }
 
@@ -49,7 +55,13 @@ impl Contents {
     }
 }
 
-fn digest(service: &Service, secret: bool, environment: &BTreeMap<String, String>, key: &Key) -> u64 {
+fn digest(
+    service: &Service,
+    secret: bool,
+    environment: &BTreeMap<String, String>,
+    writable: &Writable,
+    key: &Key,
+) -> u64 {
     let grants = service.files.iter().filter(|grant| grant.secret == secret);
     let mut grants = grants.filter(|grant| !matches!(grant.content, FileContent::Inline(_))).peekable();
     if grants.peek().is_none() {
@@ -58,7 +70,7 @@ fn digest(service: &Service, secret: bool, environment: &BTreeMap<String, String
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &key.0));
     context.update(&[u8::from(secret)]);
     for grant in grants {
-        let content = plan::content(grant, environment, plan::FILES_BYTES_MAX).unwrap_or_default();
+        let content = plan::content(grant, environment, writable, plan::FILES_BYTES_MAX).unwrap_or_default();
         for part in [grant.target.as_os_str().as_encoded_bytes(), &content] {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);
@@ -89,7 +101,12 @@ mod tests {
     }
 
     fn contents(service: &Service, value: &str, key: &Key) -> Contents {
-        Contents::of(service, &BTreeMap::from([("KEY".to_owned(), value.to_owned())]), key)
+        Contents::of(
+            service,
+            &BTreeMap::from([("KEY".to_owned(), value.to_owned())]),
+            &Writable::default(),
+            key,
+        )
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+use crate::beneath::{self, Writable};
 use crate::board::{Board, View, unix_ms};
 use crate::cgroup::Cgroups;
 use crate::contents::{Contents, Key};
@@ -183,8 +184,9 @@ impl Launcher {
         let earlier: Option<ApplicationRecord> = record::read(&shared.folders.application_record());
         let key = earlier.map_or_else(Key::random, |earlier| earlier.key);
         let environment = shared.environment.lock().expect(NEVER_POISONED).clone();
+        let writable = Writable::new(&beneath::writable(&application, None));
         let services = application.services.iter().map(|(name, service)| {
-            let contents = Contents::of(service, &environment, &key);
+            let contents = Contents::of(service, &environment, &writable, &key);
             (name.clone(), Managed::new(service.clone(), contents))
         });
         let services = services.collect();

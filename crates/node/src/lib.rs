@@ -19,6 +19,7 @@ mod reconcile;
 mod record;
 mod restart;
 
+mod beneath;
 pub mod plan;
 mod programs;
 mod stats;

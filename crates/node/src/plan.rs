@@ -13,6 +13,7 @@ use sinew_spec::egress;
 use sinew_spec::name::InstanceName;
 use sinew_spec::seal::{Command, SealFile, SealMount, SealSpec};
 
+use crate::beneath::{self, Writable};
 use crate::folders::Folders;
 use crate::programs::{self, Homes};
 use crate::registry::Names;
@@ -107,16 +108,18 @@ pub fn check_user(service: &Service, host: &Host) -> Result<(), PlanError> {
 
 /// Whatever can be refused before anything is started: who the service shall be, and whether its files are there.
 pub fn check(
+    application: &Application,
     service: &Service,
     host: &Host,
     environment: &BTreeMap<String, String>,
 ) -> Result<(), PlanError> {
     check_user(service, host)?;
-    files(service, environment)?;
+    let writable = Writable::new(&beneath::writable(application, None));
+    files(service, environment, &writable)?;
     devices(service)?;
     for mount in &service.mounts {
         if let MountSource::Bind { path, create: false } = &mount.source
-            && !path.exists()
+            && !exists(path, &writable)?
         {
             return Err(PlanError::NoSource { path: path.clone() });
         }
@@ -129,14 +132,17 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
     let credentials = user::resolve(service.user.as_deref(), (host.uid, host.gid))?;
     let command = command(service, request.instance, host, credentials);
     let search = command.environment.get("PATH").map_or("", String::as_str);
-    let mounts = mounts(application, service, folders, &command)?;
+    let folders_written = beneath::writable(application, Some(folders));
+    let writable = Writable::new(&folders_written);
+    let mounts = mounts(application, service, folders, &command, &writable)?;
     let seal = SealSpec {
         hostname: hostname(service, request.instance),
         masked: masked(application, service, folders),
         shown: shown(application, service, search, host),
         mounts,
+        writable: folders_written,
         tmpfs: service.tmpfs.clone(),
-        files: files(service, request.environment)?,
+        files: files(service, request.environment, &writable)?,
         devices: devices(service)?,
         egress: egress::plan(service, &request.names.hosts).0,
         hosts: hosts_file(service, request.instance, request.names),
@@ -193,6 +199,7 @@ fn mounts(
     service: &Service,
     folders: &Folders,
     command: &Command,
+    writable: &Writable,
 ) -> Result<Vec<SealMount>, PlanError> {
     let mut mounts = Vec::new();
     for mount in &service.mounts {
@@ -201,15 +208,20 @@ fn mounts(
                 let on_disk =
                     application.volumes.get(name).ok_or_else(|| PlanError::UnknownVolume(name.clone()))?;
                 let path = folders.volume(on_disk);
-                make_folder("making the volume", &path, Some((command.uid, command.gid)))?;
+                make_volume(&path, (command.uid, command.gid))?;
                 path
             }
             MountSource::Bind { path, create } => {
-                if !path.exists() {
+                if !exists(path, writable)? {
                     if !create {
                         return Err(PlanError::NoSource { path: path.clone() });
                     }
-                    make_folder("making the folder", path, None)?;
+                    let failed = |source| PlanError::Io {
+                        what: "making the folder".to_owned(),
+                        path: path.clone(),
+                        source,
+                    };
+                    writable.make_folders(path).map_err(failed)?;
                 }
                 path.clone()
             }
@@ -219,17 +231,26 @@ fn mounts(
     Ok(mounts)
 }
 
-fn make_folder(what: &str, path: &Path, owner: Option<(u32, u32)>) -> Result<(), PlanError> {
-    let failed = |source| PlanError::Io { what: what.to_owned(), path: path.to_path_buf(), source };
+fn exists(path: &Path, writable: &Writable) -> Result<bool, PlanError> {
+    writable.exists(path).map_err(|source| PlanError::Io {
+        what: "looking at".to_owned(),
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+fn make_volume(path: &Path, (uid, gid): (u32, u32)) -> Result<(), PlanError> {
+    let failed =
+        |source| PlanError::Io { what: "making the volume".to_owned(), path: path.to_path_buf(), source };
     if path.exists() {
         return Ok(());
     }
     fs::create_dir_all(path).map_err(failed)?;
-    match owner {
-        // A volume belongs to the user of the service that it is made for; an ordinary user gives nothing away.
-        Some((uid, gid)) if Uid::effective().is_root() => chown(path, Some(uid), Some(gid)).map_err(failed),
-        _ => Ok(()),
+    // It belongs to the user of the service that it is made for; an ordinary user gives nothing away.
+    if Uid::effective().is_root() {
+        chown(path, Some(uid), Some(gid)).map_err(failed)?;
     }
+    Ok(())
 }
 
 /// The project, what was asked for, and the installations of the programs on PATH.
@@ -300,11 +321,15 @@ fn granted_files(service: &Service) -> impl Iterator<Item = &Path> {
     })
 }
 
-fn files(service: &Service, environment: &BTreeMap<String, String>) -> Result<Vec<SealFile>, PlanError> {
+fn files(
+    service: &Service,
+    environment: &BTreeMap<String, String>,
+    writable: &Writable,
+) -> Result<Vec<SealFile>, PlanError> {
     let mut left = FILES_BYTES_MAX;
     let mut files = Vec::new();
     for grant in &service.files {
-        let content = content(grant, environment, left)?;
+        let content = content(grant, environment, writable, left)?;
         left = left.checked_sub(content.len() as u64).ok_or(PlanError::FilesTooLarge)?;
         files.push(SealFile {
             target: grant.target.clone(),
@@ -320,6 +345,7 @@ fn files(service: &Service, environment: &BTreeMap<String, String>) -> Result<Ve
 pub fn content(
     grant: &FileGrant,
     environment: &BTreeMap<String, String>,
+    writable: &Writable,
     bytes_max: u64,
 ) -> Result<Vec<u8>, PlanError> {
     match &grant.content {
@@ -336,7 +362,7 @@ pub fn content(
                 source,
             };
             let mut bytes = Vec::new();
-            let file = fs::File::open(path).map_err(failed)?;
+            let file = writable.open_file(path).map_err(failed)?;
             // One more than fits, so that too much is noticed.
             file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(failed)?;
             Ok(bytes)

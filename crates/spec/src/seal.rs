@@ -20,6 +20,9 @@ pub struct SealSpec {
     pub hostname: String,
     /// Bind mounts in order, beyond the base root file system.
     pub mounts: Vec<SealMount>,
+    /// Host folders that services may write: below them no link on the way to a mount's source is followed.
+    #[serde(default)]
+    pub writable: Vec<PathBuf>,
     /// Host paths that are covered by nothing-to-see (file: empty and unreadable, folder: empty), after the mounts.
     pub masked: Vec<PathBuf>,
     /// Host paths shown read-only at their own place: the project folder, prefixes of programs, `x-sinew.read`.

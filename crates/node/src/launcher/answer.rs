@@ -179,10 +179,11 @@ impl Launcher {
         let prepared =
             prepare(&application, &self.shared.host, &environment, &self.published, Scope::Everything);
         let published = prepared.map_err(|refusals| impossible(&refusals))?;
+        let writable = Writable::new(&beneath::writable(&application, None));
         let contents: BTreeMap<ServiceName, Contents> = application
             .services
             .iter()
-            .map(|(name, service)| (name.clone(), Contents::of(service, &environment, &self.key)))
+            .map(|(name, service)| (name.clone(), Contents::of(service, &environment, &writable, &self.key)))
             .collect();
         let contents = |name: &ServiceName| contents.get(name).copied().unwrap_or_default();
         *self.shared.environment.lock().expect(NEVER_POISONED) = environment;

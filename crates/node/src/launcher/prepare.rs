@@ -42,7 +42,7 @@ pub fn prepare(
         let mut refuse = |reason: String| refusals.push(Refusal { service: name.clone(), reason });
         let checked = match scope {
             Scope::BeforeBuild => plan::check_user(service, host),
-            Scope::Everything => plan::check(service, host, environment),
+            Scope::Everything => plan::check(application, service, host, environment),
         };
         if let Err(error) = checked {
             refuse(error.to_string());

@@ -121,6 +121,7 @@ async fn build(program: &Path, place: &Path) -> Result<(), String> {
     let spec = SealSpec {
         hostname: "check".to_owned(),
         mounts: Vec::new(),
+        writable: Vec::new(),
         masked: Vec::new(),
         shown: Vec::new(),
         tmpfs: Vec::new(),

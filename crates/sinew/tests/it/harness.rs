@@ -91,7 +91,7 @@ impl Sandbox {
         file
     }
 
-    fn own(&self, path: &Path) {
+    pub fn own(&self, path: &Path) {
         if self.user == User::Ordinary {
             chown(path, Some(ORDINARY), Some(ORDINARY)).expect("root may give files away");
         }

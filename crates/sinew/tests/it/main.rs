@@ -2,6 +2,7 @@
 
 mod cli;
 mod harness;
+mod hostile;
 mod launcher;
 mod lifetimes;
 mod live;

@@ -85,6 +85,7 @@ pub fn plain() -> SealSpec {
     SealSpec {
         hostname: "probe-1".to_owned(),
         mounts: Vec::new(),
+        writable: Vec::new(),
         masked: Vec::new(),
         shown: Vec::new(),
         tmpfs: Vec::new(),

@@ -2,12 +2,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use sinew_spec::seal::{SealMount, SealSpec};
 
+use crate::beneath::Writable;
 use crate::init::network::Failure;
 
 /// What of the host's root every service sees, when it is there.
@@ -46,34 +48,47 @@ impl Sources {
         for name in DEVICES {
             devices.push((*name, Source::open(&Path::new("/dev").join(name))?));
         }
+        let writable = Writable::new(&spec.writable);
+        let open = |path: &Path| -> Result<(PathBuf, Source), Failure> {
+            let failed = |e| format!("open {}: {e}", path.display());
+            let opened = writable.open(path, OFlag::O_PATH).map_err(failed)?;
+            // What was opened, not what the path means by now.
+            let number = opened.as_raw_fd();
+            let real = fs::read_link(format!("/proc/self/fd/{number}")).map_err(failed)?;
+            Ok((real, Source::of(opened, path)?))
+        };
         let mut shown = Vec::new();
         for path in &spec.shown {
-            let real = fs::canonicalize(path).map_err(|e| format!("show {}: {e}", path.display()))?;
+            let (real, source) = open(path)?;
             if real == Path::new("/") {
                 return Err("show /: the whole host cannot be shown to a service; name the folders it needs"
                     .to_owned());
             }
-            let source = Source::open(&real)?;
             shown.push((path.clone(), real, source));
         }
         // The outer folder first, or it would cover the inner one.
         shown.sort_by(|a, b| a.1.cmp(&b.1));
-        let open_all = |mounts: &[SealMount]| -> Result<Vec<_>, Failure> {
-            mounts.iter().map(|m| Source::open(&m.source).map(|source| (m.clone(), source))).collect()
-        };
         let masked = spec.masked.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
         let mut mounts = Vec::new();
-        for (mount, source) in open_all(&spec.mounts)? {
-            let real = fs::canonicalize(&mount.source).unwrap_or_else(|_| mount.source.clone());
-            mounts.push((mount, real, source));
+        for mount in &spec.mounts {
+            let (real, source) = open(&mount.source)?;
+            mounts.push((mount.clone(), real, source));
         }
-        Ok(Self { system, devices, shown, mounts, granted_devices: open_all(&spec.devices)?, masked })
+        let mut granted_devices = Vec::new();
+        for device in &spec.devices {
+            granted_devices.push((device.clone(), open(&device.source)?.1));
+        }
+        Ok(Self { system, devices, shown, mounts, granted_devices, masked })
     }
 }
 
 impl Source {
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        let opened = open_path(path).map_err(|e| format!("open {}: {e}", path.display()))?;
+        Self::of(open_path(path).map_err(|e| format!("open {}: {e}", path.display()))?, path)
+    }
+
+    /// `path`: for messages.
+    fn of(opened: OwnedFd, path: &Path) -> Result<Self, Failure> {
         let folder = File::from(opened.try_clone().map_err(|e| e.to_string())?)
             .metadata()
             .map_err(|e| format!("look at {}: {e}", path.display()))?
