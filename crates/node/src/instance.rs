@@ -97,7 +97,10 @@ enum Start {
         lived: Duration,
     },
     /// The init says why not: no such program, say.
-    Refused(String),
+    Refused {
+        why: String,
+        code: i32,
+    },
     /// The init cannot be asked any more.
     Gone(String),
 }
@@ -190,9 +193,9 @@ impl Instance {
                     None => Life::SealLost(SEAL_ENDED.to_owned()),
                 },
                 Start::Runs => self.watch_life(sealed, began, std::mem::take(&mut was_ready)).await,
-                Start::Refused(why) => {
+                Start::Refused { why, code } => {
                     reason = Some(why);
-                    Life::Exited { code: NOT_STARTED, lived: Duration::ZERO }
+                    Life::Exited { code, lived: Duration::ZERO }
                 }
                 Start::Gone(why) => return Life::SealLost(why),
             };
@@ -247,7 +250,8 @@ impl Instance {
             Ok(ServiceState::Empty | ServiceState::Exited { .. }) => {
                 match sealed.init.start(sealed.command.clone()).await {
                     Ok(pid) => (pid, crate::board::unix_ms()),
-                    Err(InitError::Refused(reason)) => return Start::Refused(reason),
+                    Err(InitError::NotStarted { reason: why, code }) => return Start::Refused { why, code },
+                    Err(InitError::Refused(why)) => return Start::Refused { why, code: NOT_STARTED },
                     Err(error) => return Start::Gone(error.to_string()),
                 }
             }

@@ -16,6 +16,8 @@ pub enum Exit {
     Failed,
     /// File, arguments or an impossible request: 2. Nothing was done.
     BadInput,
+    /// A command that was to be run on somebody's behalf could not be started: the code of a shell, 126 or 127.
+    NotStarted(u8),
     /// It failed and everything has been said.
     Silent,
     /// The reader of our output went away: nothing is said, 0 as everybody else does.
@@ -47,6 +49,11 @@ impl Failure {
 
     pub fn bad_input(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(Exit::BadInput, code, message)
+    }
+
+    /// `exit`: what a shell would exit with.
+    pub fn not_started(code: &'static str, exit: u8, message: impl Into<String>) -> Self {
+        Self::new(Exit::NotStarted(exit), code, message)
     }
 
     /// It failed; the result that was printed tells all.
@@ -93,6 +100,7 @@ impl Failure {
         ExitCode::from(match self.exit {
             Exit::Failed | Exit::Silent => 1,
             Exit::BadInput => 2,
+            Exit::NotStarted(code) => code,
             Exit::BrokenPipe => 0,
         })
     }

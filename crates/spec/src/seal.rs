@@ -137,6 +137,12 @@ pub enum InitReply {
     Status {
         state: ServiceState,
     },
+    /// The program of a [`InitRequest::Start`] or [`InitRequest::Exec`] could not be run. `code`: what a shell says then,
+    /// 127 for one that is not there and 126 for one that cannot be executed.
+    NotStarted {
+        reason: String,
+        code: i32,
+    },
     Failed {
         reason: String,
     },

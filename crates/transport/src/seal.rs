@@ -25,6 +25,9 @@ pub enum InitError {
     Gone,
     #[error("the seal's init refused: {0}")]
     Refused(String),
+    /// With the code of a shell: 127, there is no such program; 126, it cannot be executed.
+    #[error("{reason}")]
+    NotStarted { reason: String, code: i32 },
     #[error("not a message of the seal's init: {0}")]
     Malformed(String),
 }
@@ -43,7 +46,7 @@ impl InitClient {
         Ok(Self { connection: Mutex::new(Connection { channel, replies_owed: 0 }) })
     }
 
-    /// [`InitReply::Failed`] becomes [`InitError::Refused`]. Safe to cancel: an abandoned reply is skipped later.
+    /// [`InitReply::Failed`] becomes [`InitError::Refused`], and a program that does not run is an error too. Safe to cancel: an abandoned reply is skipped later.
     pub async fn request(
         &self,
         request: &InitRequest,
@@ -230,6 +233,7 @@ impl Connection {
         self.replies_owed += 1;
         match self.reply().await? {
             (InitReply::Failed { reason }, _) => Err(InitError::Refused(reason)),
+            (InitReply::NotStarted { reason, code }, _) => Err(InitError::NotStarted { reason, code }),
             answer => Ok(answer),
         }
     }

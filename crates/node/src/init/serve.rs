@@ -16,7 +16,7 @@ use sinew_transport::descriptors;
 
 use super::log::Log;
 use super::network;
-use super::service::{self, Origin};
+use super::service::{self, NotStarted, Origin};
 use super::sys::{self, Reaped};
 
 const CONNECTIONS_MAX: usize = 64;
@@ -199,7 +199,7 @@ impl Seal {
             InitRequest::Start { command } => {
                 self.start(&command).map(|pid| (InitReply::Started { pid }, Vec::new()))
             }
-            InitRequest::Signal { signal } => self.signal(signal).map(done),
+            InitRequest::Signal { signal } => self.signal(signal).map(done).map_err(NotStarted::from),
             InitRequest::KillAll => {
                 sys::kill_all_others();
                 Ok(done(()))
@@ -207,9 +207,9 @@ impl Seal {
             InitRequest::Exec { command, tty } => self
                 .exec(index, &command, tty, sent_along)
                 .map(|pid| (InitReply::Started { pid }, Vec::new())),
-            InitRequest::StandingSockets => self.standing_sockets(),
-            InitRequest::DialSockets { count, ipv6 } => dial_sockets(count, ipv6),
-            InitRequest::Hosts { content } => self.write_hosts(&content).map(done),
+            InitRequest::StandingSockets => self.standing_sockets().map_err(NotStarted::from),
+            InitRequest::DialSockets { count, ipv6 } => dial_sockets(count, ipv6).map_err(NotStarted::from),
+            InitRequest::Hosts { content } => self.write_hosts(&content).map(done).map_err(NotStarted::from),
             InitRequest::Status => Ok((InitReply::Status { state: self.state.clone() }, Vec::new())),
             InitRequest::Watch => {
                 self.connections[index].watches = true;
@@ -220,15 +220,18 @@ impl Seal {
                 Ok(done(()))
             }
         };
-        answered.unwrap_or_else(|reason| (InitReply::Failed { reason }, Vec::new()))
+        answered.unwrap_or_else(|NotStarted { reason, code }| match code {
+            Some(code) => (InitReply::NotStarted { reason, code }, Vec::new()),
+            None => (InitReply::Failed { reason }, Vec::new()),
+        })
     }
 
-    fn start(&mut self, command: &Command) -> Result<i32, String> {
+    fn start(&mut self, command: &Command) -> Result<i32, NotStarted> {
         if self.ending.is_some() {
-            return Err("the service is ending".to_owned());
+            return Err("the service is ending".to_owned().into());
         }
         if let ServiceState::Running { pid, .. } = self.state {
-            return Err(format!("the service runs already (pid {pid} inside)"));
+            return Err(format!("the service runs already (pid {pid} inside)").into());
         }
         let (stdout, stdout_in) = pipe()?;
         let (stderr, stderr_in) = pipe()?;
@@ -254,7 +257,7 @@ impl Seal {
         command: &Command,
         tty: bool,
         streams: Vec<OwnedFd>,
-    ) -> Result<i32, String> {
+    ) -> Result<i32, NotStarted> {
         let streams: [OwnedFd; 3] = streams
             .try_into()
             .map_err(|streams: Vec<_>| format!("{} descriptors came along, not three", streams.len()))?;

@@ -16,6 +16,23 @@ const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const OUT_OF_MEMORY_SCORE: &str = "200";
 const REASON_BYTES_MAX: u64 = 4096;
 
+/// What a shell says of a program that is not there, and of one that cannot be executed.
+const NOT_FOUND: i32 = 127;
+const NOT_EXECUTABLE: i32 = 126;
+
+/// Why a process was not started.
+pub struct NotStarted {
+    pub reason: String,
+    /// As a shell would exit; `None`: it did not come to that.
+    pub code: Option<i32>,
+}
+
+impl From<String> for NotStarted {
+    fn from(reason: String) -> Self {
+        Self { reason, code: None }
+    }
+}
+
 /// What is the same for every process of a seal.
 pub struct Origin {
     pub map_all_users: bool,
@@ -26,13 +43,19 @@ pub struct Origin {
 impl Origin {
     /// Starts a process in a session of its own and returns its pid when the program runs. `tty`: the streams are a
     /// terminal, which becomes the session's.
-    pub fn start(&self, command: &Command, streams: [BorrowedFd<'_>; 3], tty: bool) -> Result<i32, String> {
+    pub fn start(
+        &self,
+        command: &Command,
+        streams: [BorrowedFd<'_>; 3],
+        tty: bool,
+    ) -> Result<i32, NotStarted> {
         let own = (sys::effective_uid(), sys::effective_gid());
         if !self.map_all_users && (command.uid, command.gid) != own {
-            return Err(format!(
+            let reason = format!(
                 "user {}:{} does not exist in this seal: only root can start services as other users",
                 command.uid, command.gid
-            ));
+            );
+            return Err(reason.into());
         }
         let program = Program::of(command)?;
         let (failure, tell) = io::pipe().map_err(|e| format!("make a pipe: {e}"))?;
@@ -42,22 +65,22 @@ impl Origin {
         let pid = match forked.map_err(|e| format!("fork: {e}"))? {
             Fork::Child => {
                 drop(failure);
-                let reason = program.run(command, streams, tty, self.map_all_users);
-                let _ = (&tell).write_all(reason.as_bytes());
-                sys::exit(127);
+                let NotStarted { reason, code } = program.run(command, streams, tty, self.map_all_users);
+                let code = code.unwrap_or(NOT_EXECUTABLE);
+                let _ = (&tell).write_all(&[&[code as u8], reason.as_bytes()].concat());
+                sys::exit(code);
             }
             Fork::Parent(pid) => pid,
         };
         self.score("0");
         drop(tell);
-        let mut reason = Vec::new();
+        let mut told = Vec::new();
         // End of file without a word: the program was executed, which closed the pipe.
-        let _ = failure.take(REASON_BYTES_MAX).read_to_end(&mut reason);
-        if reason.is_empty() {
-            return Ok(pid);
-        }
+        let _ = failure.take(REASON_BYTES_MAX).read_to_end(&mut told);
+        let Some((code, reason)) = told.split_first() else { return Ok(pid) };
         sys::wait_for(pid);
-        Err(String::from_utf8_lossy(&reason).into_owned())
+        let reason = String::from_utf8_lossy(reason).into_owned();
+        Err(NotStarted { reason, code: Some(i32::from(*code)) })
     }
 
     fn score(&self, score: &str) {
@@ -88,10 +111,16 @@ impl Program {
     }
 
     /// In the child. Returns only with the reason why the program could not be started.
-    fn run(&self, command: &Command, streams: [BorrowedFd<'_>; 3], tty: bool, map_all_users: bool) -> String {
+    fn run(
+        &self,
+        command: &Command,
+        streams: [BorrowedFd<'_>; 3],
+        tty: bool,
+        map_all_users: bool,
+    ) -> NotStarted {
         match self.prepare(command, streams, tty, map_all_users) {
             Ok(()) => self.execute(command),
-            Err(reason) => reason,
+            Err(reason) => reason.into(),
         }
     }
 
@@ -121,11 +150,11 @@ impl Program {
             .map_err(|e| format!("enter {} inside the seal: {e}", command.working_dir.display()))
     }
 
-    fn execute(&self, command: &Command) -> String {
+    fn execute(&self, command: &Command) -> NotStarted {
         let name = &command.argv[0];
         if name.contains('/') {
             let error = self.execute_file(Path::new(name));
-            return format!("run {name} inside the seal: {error}");
+            return not_started(name, &error);
         }
         let path = command.environment.get("PATH").map_or(PATH_DEFAULT, String::as_str);
         let mut denied = None;
@@ -133,13 +162,16 @@ impl Program {
             let candidate =
                 if folder.is_empty() { PathBuf::from(name) } else { Path::new(folder).join(name) };
             let error = self.execute_file(&candidate);
-            if !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) {
+            if !is_missing(&error) {
                 denied.get_or_insert((candidate, error));
             }
         }
         match denied {
-            Some((candidate, error)) => format!("run {} inside the seal: {error}", candidate.display()),
-            None => format!("run {name}: not found inside the seal in PATH={path}"),
+            Some((candidate, error)) => not_started(&candidate.display(), &error),
+            None => NotStarted {
+                reason: format!("run {name}: not found inside the seal in PATH={path}"),
+                code: Some(NOT_FOUND),
+            },
         }
     }
 
@@ -159,6 +191,15 @@ impl Program {
         arguments.extend(self.arguments.iter().skip(1).cloned());
         sys::execute(c"/bin/sh", &arguments, &self.environment)
     }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR))
+}
+
+fn not_started(program: &impl std::fmt::Display, error: &io::Error) -> NotStarted {
+    let code = if is_missing(error) { NOT_FOUND } else { NOT_EXECUTABLE };
+    NotStarted { reason: format!("run {program} inside the seal: {error}"), code: Some(code) }
 }
 
 /// What a service reads when it reads its standard input.

@@ -114,7 +114,17 @@ fn broken(instance: &InstanceName, error: &InitError) -> Failure {
     match error {
         InitError::Refused(reason) => {
             Failure::failed("refused", format!("the command could not be started in `{instance}`: {reason}"))
-                .hint("the command must exist inside the seal, in a folder of its PATH or with its full path")
+        }
+        InitError::NotStarted { reason, code } => {
+            let message = format!("the command could not be started in `{instance}`: {reason}");
+            match code {
+                127 => Failure::not_started("command_not_found", 127, message).hint(
+                    "the command must exist inside the seal, in a folder of its PATH or with its full path",
+                ),
+                _ => Failure::not_started("command_not_executable", 126, message).hint(
+                    "the service's user must be allowed to execute it, and to enter the folder it is run in",
+                ),
+            }
         }
         InitError::Connect { .. } | InitError::Gone => {
             Failure::failed("conflict", format!("instance `{instance}` ended: {error}"))

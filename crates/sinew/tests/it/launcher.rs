@@ -554,3 +554,25 @@ fn a_port_that_somebody_else_took_is_told() {
     sandbox.sinew(&["up", "-d"]).ok();
     down(&sandbox);
 }
+
+#[test]
+fn exec_of_what_cannot_be_run_exits_like_a_shell() {
+    let sandbox = application(User::Own, "codes", "services:\n  box:\n    command: [sleep, '1000']\n");
+    sandbox.sinew(&["up", "-d"]).ok();
+    for (command, code, words) in [
+        ("no-such-program", 127, "not found inside the seal in PATH="),
+        ("/no/such/program", 127, "No such file or directory"),
+        ("/etc/passwd", 126, "Permission denied"),
+        ("./web.py", 126, "Permission denied"),
+        ("/etc", 126, "Permission denied"),
+    ] {
+        let done = sandbox.sinew(&["exec", "box", "--", command]);
+        assert_eq!(done.code, code, "{command}: {}", done.stderr);
+        assert!(done.stderr.contains(command) && done.stderr.contains(words), "{}", done.stderr);
+    }
+    assert_eq!(sandbox.sinew(&["exec", "box", "--", "sh", "-c", "exit 7"]).code, 7);
+    assert_eq!(sandbox.sinew(&["exec", "box", "--", "sh", "-c", "kill -9 $$"]).code, 137);
+    let outside = sandbox.sinew(&["exec", "-w", "/no/folder", "box", "--", "true"]);
+    assert!(outside.code == 126 && outside.stderr.contains("enter /no/folder"), "{}", outside.stderr);
+    down(&sandbox);
+}
