@@ -30,6 +30,7 @@ mod pool;
 mod upstream;
 
 mod admin;
+mod sys;
 
 #[cfg(test)]
 mod tests;

@@ -12,13 +12,15 @@ use sinew_transport::tls::Tls;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::Inside;
 use crate::balance::Random;
 use crate::pool::Pool;
 use crate::snapshot::Snapshot;
+use crate::{Inside, sys};
 
 /// Idle upstream connections are looked at this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// So many sweeps without a new client are a quiet time.
+const QUIET_SWEEPS: u32 = 3;
 
 pub struct Worker {
     snapshot: RefCell<Rc<Snapshot>>,
@@ -28,6 +30,8 @@ pub struct Worker {
     applications: RefCell<HashMap<u16, Rc<Application>>>,
     random: RefCell<Random>,
     connections: Cell<usize>,
+    /// Since the last sweep.
+    admitted: Cell<bool>,
     all_closed: Notify,
     phase: watch::Sender<Phase>,
 }
@@ -66,6 +70,7 @@ impl Worker {
             applications: RefCell::default(),
             random: RefCell::new(Random::new(RandomState::new().hash_one(std::process::id()))),
             connections: Cell::new(0),
+            admitted: Cell::new(false),
             all_closed: Notify::new(),
             phase: watch::Sender::new(phase),
         })
@@ -135,6 +140,7 @@ impl Worker {
             return None;
         }
         self.connections.set(self.connections.get() + 1);
+        self.admitted.set(true);
         self.registry.process.connections_open.increment();
         Some(Admitted(self.clone()))
     }
@@ -151,19 +157,51 @@ impl Worker {
         let _ = tokio::time::timeout(drain_max, all_closed).await;
     }
 
-    /// Closes idle upstream connections that ended or got too old. Runs until dropped.
+    /// Closes idle upstream connections that ended or got too old, and gives their memory back when nobody comes.
+    /// Runs until dropped.
     pub async fn sweep(&self) {
         let mut interval = tokio::time::interval(SWEEP_EVERY);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut quiet = QuietSpell::default();
         loop {
             interval.tick().await;
             let now = Instant::now();
+            let idle_max = self.snapshot().limits.hop_pool.idle_time_max;
             self.snapshot().endpoints().for_each(|endpoint| endpoint.sweep(now));
             // One that is in use somewhere else than in its pool stays as well: whoever holds it counts on it.
             self.applications
                 .borrow_mut()
                 .retain(|_, application| !application.pool.sweep(now) || Rc::strong_count(application) > 1);
+            if quiet.tick(self.admitted.take(), idle_max) {
+                sys::give_memory_back();
+            }
         }
+    }
+}
+
+/// When memory is given back: some sweeps after the last client came, and once more when what it left in the pools is
+/// closed. Never in a busy time, which would need it again at once.
+#[derive(Default)]
+struct QuietSpell {
+    /// `None`: memory was given back, and nobody has come since.
+    sweeps: Option<u32>,
+}
+
+impl QuietSpell {
+    /// One sweep is over. True: now is the time.
+    fn tick(&mut self, has_admitted: bool, idle_max: Duration) -> bool {
+        if has_admitted {
+            self.sweeps = Some(0);
+            return false;
+        }
+        let Some(sweeps) = &mut self.sweeps else { return false };
+        *sweeps += 1;
+        let pools_are_empty = SWEEP_EVERY * *sweeps > idle_max + QUIET_SWEEPS * SWEEP_EVERY;
+        let is_first = *sweeps == QUIET_SWEEPS;
+        if pools_are_empty {
+            self.sweeps = None;
+        }
+        is_first || pools_are_empty
     }
 }
 
@@ -196,3 +234,6 @@ impl Drop for OnRoute {
         self.0.connections_open.decrement();
     }
 }
+
+#[cfg(test)]
+mod tests;

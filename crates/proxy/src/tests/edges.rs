@@ -1,6 +1,6 @@
 //! Names, destinations outside the mesh, what is refused, and what a proxy tells about itself.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use sinew_spec::proxy::{EgressDestination, EgressMatch, ProxyConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -68,9 +68,14 @@ async fn declared_egress_is_dialed_and_measured() {
         })
         .await;
         let mut config = caller(&[]);
-        let network = IpAddr::from(Ipv4Addr::new(127, 0, 0, 0));
-        config.egress = vec![egress("plc", server.port(), EgressMatch::Tcp { network, prefix: 8 })];
-        let (_folder, web) = start(config, Start { outbound: Some(server), ..Start::default() }).await;
+        let network = Ipv4Addr::new(198, 18, 1, 1);
+        let matches = EgressMatch::Tcp { network: network.into(), prefix: 32 };
+        config.egress = vec![EgressDestination {
+            host: Some("127.0.0.1".into()),
+            ..egress("plc", server.port(), matches)
+        }];
+        let outbound = Some(SocketAddr::from((network, server.port())));
+        let (_folder, web) = start(config, Start { outbound, ..Start::default() }).await;
         let mut stream = web.dial().await;
         stream.write_all(b"ping").await.unwrap();
         let mut answer = String::new();
