@@ -98,7 +98,7 @@ fn gets_in(sandbox: &Sandbox) {
     ]);
     assert_eq!(done.ok().stdout, "bye\n/tmp\n");
     let done = sandbox.sinew(&["exec", "web", "--", "no-such-program"]);
-    assert_eq!(done.code, 1);
+    assert_eq!(done.code, 127);
     assert!(done.stderr.contains("no-such-program") && done.stderr.contains("hint: "), "{}", done.stderr);
 
     let mut command = sandbox.command(&["exec", "-i", "worker", "--", "tr", "a-z", "A-Z"]);

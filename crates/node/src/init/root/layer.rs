@@ -86,7 +86,13 @@ fn show_again(entry: &Path, folder: &Path) -> io::Result<()> {
         return symlink(fs::read_link(entry)?, at);
     }
     make(&at, if found.is_dir() { Kind::Folder } else { Kind::File })?;
-    let copy = sys::copy_tree(open_path(entry)?.as_fd())?;
+    // A link that took its place meanwhile is not followed.
+    let flags = libc::O_PATH | libc::O_NOFOLLOW;
+    let opened = fs::OpenOptions::new().read(true).custom_flags(flags).open(entry)?;
+    if opened.metadata()?.file_type() != found.file_type() {
+        return Err(io::Error::other(format!("{} is being replaced", entry.display())));
+    }
+    let copy = sys::copy_tree(opened.as_fd())?;
     sys::attach(copy.as_fd(), open_path(&at)?.as_fd())
 }
 
