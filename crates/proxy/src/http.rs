@@ -74,6 +74,7 @@ pub async fn serve_counted(flow: &Flow, mut client: Connection) {
     let mut is_late = phase.borrow().inbound_draining;
     loop {
         let next = match next_head(flow, &mut client, &mut phase, is_late).await {
+            // Boxed: three times as large as all that a connection needs while it waits.
             Ok(Some((head, head_bytes))) => Box::pin(request(flow, &mut client, head, head_bytes)).await,
             Ok(None) => return close(client).await,
             Err(failure) => refuse_head(flow, &mut client, failure).await,
@@ -389,3 +390,6 @@ fn spare_head() -> RequestHead {
 fn give_back(head: RequestHead) {
     SPARE_HEAD.set(Some(head));
 }
+
+#[cfg(test)]
+mod tests;
