@@ -5,12 +5,16 @@
 //! maps the users and ends. *Inside*: the copy executes the program again from a read-only mount, so that nothing in the
 //! seal can ever write to the binary through `/proc`; a child builds network and root file system and hands over the
 //! sockets, so that no secret and no parsed text stays in the first process. Then it *serves* until the seal ends.
+//!
+//! In the explicit posture there are no namespaces: a pair of processes supervises instead (`explicit`), and what is
+//! served is the same.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use serde::{Deserialize, Serialize};
 
+mod explicit;
 mod filter;
 mod inside;
 mod log;

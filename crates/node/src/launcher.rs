@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sinew_spec::admin::{AdminError, Event};
-use sinew_spec::application::{Application, Service};
+use sinew_spec::application::{Application, Service, ServicePosture};
 use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::proxy::Published;
 use sinew_spec::status::{ApplicationStatus, InstanceState};
@@ -19,6 +19,7 @@ use crate::beneath::{self, Writable};
 use crate::board::{Board, View, unix_ms};
 use crate::cgroup::Cgroups;
 use crate::contents::{Contents, Key};
+use crate::explicit::Ports;
 use crate::folders::Folders;
 use crate::instance::{Adopted, Instance, Order, Situation};
 use crate::operation::{Operation, Reply};
@@ -37,7 +38,7 @@ mod gateway;
 mod prepare;
 mod report;
 
-pub use adopt::{clean, earlier_published};
+pub use adopt::{clean, earlier_posture, earlier_published};
 pub use answer::impossible;
 pub use prepare::{Refusal, Scope, prepare};
 
@@ -56,6 +57,7 @@ pub struct Options {
     pub registry: Arc<dyn Registry>,
     /// Services and sidecars survive the launcher.
     pub detached: bool,
+    pub posture: ServicePosture,
     /// The binary.
     pub program: PathBuf,
     pub host: Host,
@@ -174,6 +176,8 @@ impl Launcher {
             folders: options.folders,
             application: options.application.name.clone(),
             host: options.host,
+            posture: options.posture,
+            ports: Ports::default(),
             cgroups: Cgroups::detect(),
             program: options.program,
             lifeline,
@@ -502,6 +506,7 @@ impl Launcher {
         let stopped = self.services.iter().map(|(name, managed)| (name.clone(), managed.stopped.clone()));
         let record = ApplicationRecord {
             application: self.application.clone(),
+            posture: self.shared.posture,
             published: self.published.clone(),
             stopped: stopped.filter(|(_, stopped)| *stopped != Stopped::default()).collect(),
             key: self.key.clone(),

@@ -20,6 +20,7 @@ mod record;
 mod restart;
 
 mod beneath;
+mod explicit;
 pub mod plan;
 mod programs;
 mod stats;

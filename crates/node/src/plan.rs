@@ -150,6 +150,35 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
         lifeline: request.lifeline,
         log_bytes_max: LOG_BYTES_MAX,
         cgroups: request.cgroups.clone(),
+        explicit: false,
+    };
+    Ok(Plan { seal, command })
+}
+
+/// Without a seal: nothing is mounted, shown or hidden, and the home folder is the user's own.
+pub fn plan_explicit(request: &Request<'_>) -> Result<Plan, PlanError> {
+    let Request { service, host, .. } = request;
+    let credentials = user::resolve(service.user.as_deref(), (host.uid, host.gid))?;
+    let mut command = command(service, request.instance, host, credentials);
+    if let Some(home) = host.home.as_ref().filter(|_| !service.environment.contains_key("HOME")) {
+        command.environment.insert("HOME".to_owned(), home.display().to_string());
+    }
+    let seal = SealSpec {
+        hostname: String::new(),
+        mounts: Vec::new(),
+        masked: Vec::new(),
+        shown: Vec::new(),
+        writable: Vec::new(),
+        tmpfs: Vec::new(),
+        files: Vec::new(),
+        devices: Vec::new(),
+        egress: Vec::new(),
+        hosts: String::new(),
+        map_all_users: host.is_root(),
+        lifeline: request.lifeline,
+        log_bytes_max: LOG_BYTES_MAX,
+        cgroups: request.cgroups.clone(),
+        explicit: true,
     };
     Ok(Plan { seal, command })
 }
@@ -172,6 +201,7 @@ fn command(service: &Service, instance: &InstanceName, host: &Host, user: Creden
         uid: user.uid,
         gid: user.gid,
         groups: user.groups,
+        ports: None,
     }
 }
 

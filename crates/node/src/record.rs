@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sinew_spec::application::{Application, Service};
+use sinew_spec::application::{Application, Service, ServicePosture};
 use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::proxy::Published;
 use sinew_spec::seal::Command;
@@ -100,6 +100,8 @@ pub fn hash(service: &Service) -> u64 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ApplicationRecord {
     pub application: Application,
+    #[serde(default)]
+    pub posture: ServicePosture,
     pub published: Vec<Published>,
     /// Stopped by hand.
     pub stopped: BTreeMap<ServiceName, Stopped>,

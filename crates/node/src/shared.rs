@@ -5,10 +5,12 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use sinew_spec::application::ServicePosture;
 use sinew_spec::name::ApplicationName;
 
 use crate::board::Board;
 use crate::cgroup::Cgroups;
+use crate::explicit::Ports;
 use crate::folders::Folders;
 use crate::plan::Host;
 use crate::registry::Registry;
@@ -22,6 +24,9 @@ pub struct Shared {
     pub board: Board,
     pub folders: Folders,
     pub host: Host,
+    pub posture: ServicePosture,
+    /// Explicit posture: ports of the host that instances were given.
+    pub ports: Ports,
     pub cgroups: Cgroups,
     /// The binary.
     pub program: PathBuf,

@@ -1,6 +1,7 @@
 //! The proxy process beside an instance, or the gateway: started, and started again at once when it dies. The sockets
 //! it serves belong to the seal's init, so whoever connects meanwhile waits and is not refused.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -34,11 +35,12 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// `alive`: the process that an earlier launcher started. `tell`: called with every new process.
+    /// `ports`: of the explicit posture. `alive`: the process that an earlier launcher started. `tell`: called with every new process.
     pub fn keep(
         shared: Arc<Shared>,
         instance: InstanceName,
         posture: Posture,
+        ports: Option<BTreeMap<u16, u16>>,
         alive: Option<ProcessId>,
         tell: impl Fn(Option<ProcessId>) + Send + 'static,
     ) -> io::Result<Self> {
@@ -51,6 +53,7 @@ impl Sidecar {
             admin: folder.admin_socket(),
             last_good: folder.last_good(),
             lifeline: shared.lifeline.is_some(),
+            ports,
         };
         let text = serde_json::to_vec_pretty(&bootstrap)?;
         write_whole(&folder.bootstrap(), &text)?;

@@ -104,6 +104,11 @@ pub enum HopListener {
 pub trait Inside {
     /// An unconnected, non-blocking stream socket of that family.
     fn socket(&self, ipv6: bool) -> Pin<Box<dyn Future<Output = io::Result<TcpSocket>> + '_>>;
+
+    /// The loopback port on which the application serves its port `declared`; `None`: it has no such port.
+    fn port(&self, declared: u16) -> Option<u16> {
+        Some(declared)
+    }
 }
 
 /// The host's own network: for the explicit posture, where the application listens on the host's loopback.

@@ -242,13 +242,14 @@ async fn dial_application(
     deadline: Instant,
 ) -> Result<Stream, Failure> {
     let inside = worker.inside().ok_or(Failure::ConnectFailed)?;
+    let port = inside.port(application.port).ok_or(Failure::ConnectFailed)?;
     let first = application.ipv6.get();
     for ipv6 in [first, !first] {
         let dialed = async {
             let address = if ipv6 {
-                SocketAddr::from((Ipv6Addr::LOCALHOST, application.port))
+                SocketAddr::from((Ipv6Addr::LOCALHOST, port))
             } else {
-                SocketAddr::from((Ipv4Addr::LOCALHOST, application.port))
+                SocketAddr::from((Ipv4Addr::LOCALHOST, port))
             };
             inside.socket(ipv6).await?.connect(address).await
         };

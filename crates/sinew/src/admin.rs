@@ -129,7 +129,16 @@ async fn apply(
     State(engine): State<Handle>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Changes>, Refusal> {
-    let ApplyRequest { application, environment } = read(body)?;
+    let ApplyRequest { application, environment, posture } = read(body)?;
+    if let Some(wanted) = posture {
+        let status = engine.ask(|reply| Operation::Status { memory: false, reply }).await?;
+        if status.posture != wanted {
+            let message =
+                format!("{} runs in the {} posture, not the {wanted} one", status.name, status.posture);
+            let error = AdminError::new(ErrorCode::Impossible, message);
+            return Err(error.hint("`sinew down` ends it; `sinew up --posture` chooses anew").into());
+        }
+    }
     let application = Box::new(application);
     Ok(Json(engine.ask(|reply| Operation::Apply { application, environment, reply }).await?))
 }

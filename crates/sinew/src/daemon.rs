@@ -82,12 +82,13 @@ pub async fn run() -> Result<(), Failure> {
         .map_err(|error| error.to_string())
         .and_then(|_| serde_json::from_slice::<ApplyRequest>(&text).map_err(|error| error.to_string()));
     drop(text);
-    let ApplyRequest { application, environment } = parsed.map_err(|error| {
+    let ApplyRequest { application, environment, posture } = parsed.map_err(|error| {
         Failure::bad_input("arguments", format!("no application on standard input: {error}"))
             .hint("`sinew up -d` starts this process; it is not for people")
     })?;
     let bases = target::bases()?;
-    let options = Options { folders: Folders::new(&bases, &application.name), foreground: false };
+    let folders = Folders::new(&bases, &application.name);
+    let options = Options { folders, foreground: false, posture };
     let engine = match Engine::start(application, environment, options).await {
         Ok(engine) => engine,
         Err(error) => {

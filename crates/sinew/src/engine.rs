@@ -10,7 +10,7 @@ use sinew_node::launcher::{self, Launcher, Scope};
 use sinew_node::plan::Host;
 use sinew_node::seal;
 use sinew_spec::admin::{AdminError, ErrorCode};
-use sinew_spec::application::Application;
+use sinew_spec::application::{Application, ServicePosture};
 
 use crate::admin;
 use crate::operation::Handle;
@@ -20,6 +20,8 @@ pub struct Options {
     pub folders: Folders,
     /// Everything ends with this process. Otherwise services and sidecars outlive it.
     pub foreground: bool,
+    /// `None`: that of an earlier launcher whose instances are taken over, else sealed.
+    pub posture: Option<ServicePosture>,
 }
 
 pub struct Engine {
@@ -40,18 +42,21 @@ impl Engine {
         environment: BTreeMap<String, String>,
         options: Options,
     ) -> Result<Self, AdminError> {
-        let Options { folders, foreground } = options;
+        let Options { folders, foreground, posture } = options;
         folders.make().map_err(folder_error)?;
         let lock = Lock::take(&folders).map_err(folder_error)?;
         let host = Host::from_environment(|name| std::env::var(name).ok());
         let earlier = if foreground { Vec::new() } else { launcher::earlier_published(&folders) };
+        let posture = posture.or_else(|| launcher::earlier_posture(&folders).filter(|_| !foreground));
+        let posture = posture.unwrap_or_default();
         if foreground {
             // Before ports are looked at: a gateway that was left behind holds them.
             launcher::clean(&folders, &application.name, false)
                 .await
                 .map_err(|error| failed("cleaning up", &error))?;
         }
-        let prepared = launcher::prepare(&application, &host, &environment, &earlier, Scope::Everything);
+        let prepared =
+            launcher::prepare(&application, posture, &host, &environment, &earlier, Scope::Everything);
         let published = prepared.map_err(|refusals| {
             // Nothing was there and nothing comes: no trace stays.
             if folders.instance_folders().is_ok_and(|folders| folders.is_empty()) {
@@ -68,6 +73,7 @@ impl Engine {
                 folders: folders.clone(),
                 registry: Arc::new(ControlRegistry(control)),
                 detached: !foreground,
+                posture,
                 program: seal::own_program().to_path_buf(),
                 host,
                 environment,
@@ -84,12 +90,15 @@ impl Engine {
     /// Whether [`Engine::start`] would refuse whatever a build makes: to be asked before a long one.
     pub fn check(
         application: &Application,
+        posture: Option<ServicePosture>,
         environment: &BTreeMap<String, String>,
         folders: &Folders,
     ) -> Result<(), AdminError> {
         let host = Host::from_environment(|name| std::env::var(name).ok());
         let earlier = launcher::earlier_published(folders);
-        let prepared = launcher::prepare(application, &host, environment, &earlier, Scope::BeforeBuild);
+        let posture = posture.or_else(|| launcher::earlier_posture(folders)).unwrap_or_default();
+        let prepared =
+            launcher::prepare(application, posture, &host, environment, &earlier, Scope::BeforeBuild);
         prepared.map(drop).map_err(|refusals| launcher::impossible(&refusals))
     }
 

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use sinew_proxy::{
     Applied, HopListener, Inside, OriginalDestination, OutboundListener, ProxyInputs, Sockets,
 };
 use sinew_spec::proxy::Bootstrap;
+use sinew_spec::seal::FixedListener;
 use sinew_transport::seal::{InitClient, StandingSockets};
 use sinew_transport::tls::Identity;
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
@@ -84,15 +86,7 @@ async fn run_instance(bootstrap: Bootstrap) -> anyhow::Result<()> {
         last_good: bootstrap.last_good.clone(),
         clock: SystemTime::now,
     }));
-    let (sockets, inside) = match &bootstrap.init {
-        Some(init) => {
-            let client = InitClient::connect(init).await?;
-            let sockets = adopt(client.standing_sockets().await?)?;
-            let stock: Box<dyn Inside> = Box::new(inside::Stock::new(init.clone(), client));
-            (sockets, Some(stock))
-        }
-        None => (Sockets::default(), None),
-    };
+    let (sockets, inside) = reach(&bootstrap).await?;
     let admin = listen(&bootstrap.admin)
         .with_context(|| format!("listening for the admin API at {}", bootstrap.admin.display()))?;
 
@@ -112,6 +106,17 @@ async fn run_instance(bootstrap: Bootstrap) -> anyhow::Result<()> {
         drain_max: DRAIN_MAX,
     })
     .await
+}
+
+/// The sockets that are served for the service, and the way to its ports.
+async fn reach(bootstrap: &Bootstrap) -> anyhow::Result<(Sockets, Option<Box<dyn Inside>>)> {
+    let Some(init) = &bootstrap.init else { return Ok((Sockets::default(), None)) };
+    let client = InitClient::connect(init).await?;
+    if let Some(ports) = bootstrap.ports.clone() {
+        return Ok((explicit(&client).await?, Some(Box::new(inside::Declared(ports)))));
+    }
+    let sockets = adopt(client.standing_sockets().await?)?;
+    Ok((sockets, Some(Box::new(inside::Stock::new(init.clone(), client)))))
 }
 
 /// Runs the data plane until it ends by itself or is ended.
@@ -176,6 +181,28 @@ async fn tell_troubles(mut troubles: watch::Receiver<Option<String>>) {
     }
 }
 
+/// Without a seal: one listener for each destination, kept by the supervisor, so that their ports outlive this process.
+async fn explicit(client: &InitClient) -> anyhow::Result<Sockets> {
+    let (hop, listeners) = client.listeners(Vec::new()).await?;
+    let outbound = |(fixed, socket): (FixedListener, OwnedFd)| -> io::Result<OutboundListener> {
+        let listener = std::net::TcpListener::from(socket);
+        listener.set_nonblocking(true)?;
+        let destination = OriginalDestination::Fixed(fixed.destination);
+        Ok(OutboundListener { listener: TcpListener::from_std(listener)?, destination })
+    };
+    Ok(Sockets {
+        outbound: listeners.into_iter().map(outbound).collect::<io::Result<_>>()?,
+        hop: Some(hop_listener(hop)?),
+        ..Sockets::default()
+    })
+}
+
+fn hop_listener(hop: OwnedFd) -> io::Result<HopListener> {
+    let hop = std::os::unix::net::UnixListener::from(hop);
+    hop.set_nonblocking(true)?;
+    Ok(HopListener::Unix(UnixListener::from_std(hop)?))
+}
+
 /// The seal's sockets, registered with this process's runtime.
 fn adopt(standing: StandingSockets) -> anyhow::Result<Sockets> {
     let StandingSockets { outbound_v4, outbound_v6, dns, refused, hop, udp_egress } = standing;
@@ -190,13 +217,11 @@ fn adopt(standing: StandingSockets) -> anyhow::Result<Sockets> {
         socket.set_nonblocking(true)?;
         UdpSocket::from_std(socket)
     };
-    let hop = std::os::unix::net::UnixListener::from(hop);
-    hop.set_nonblocking(true)?;
     Ok(Sockets {
         outbound: vec![outbound(outbound_v4)?, outbound(outbound_v6)?],
         dns: Some(udp(dns)?),
         nflog: Some(refused),
-        hop: Some(HopListener::Unix(UnixListener::from_std(hop)?)),
+        hop: Some(hop_listener(hop)?),
         udp_egress: udp_egress.into_iter().map(udp).collect::<io::Result<_>>()?,
     })
 }

@@ -51,6 +51,10 @@ pub fn is_good(instance: &InstanceStatus) -> bool {
 }
 
 /// Nothing is left to wait for: as many good instances as wanted.
+/// Said wherever somebody could think otherwise.
+pub const EXPLICIT_WORDS: &str =
+    "explicit posture: nothing seals the services; only calls between sidecars are authenticated";
+
 pub fn is_settled(service: &ServiceStatus) -> bool {
     let good = service.instances.iter().filter(|instance| is_good(instance)).count();
     good >= service.wanted as usize

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::application::Application;
+use crate::application::{Application, ServicePosture};
 use crate::name::{InstanceName, ServiceName};
 use crate::seal::Command;
 use crate::status::{ApplicationStatus, Health, InstanceState};
@@ -148,6 +148,9 @@ pub struct ApplyRequest {
     /// Values of the variables that `FileContent::Environment` names, from the asker's environment. Never stored.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+    /// One that runs keeps its own, and refuses (`Impossible`) another one. `None`: as it runs or ran, else sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub posture: Option<ServicePosture>,
 }
 
 /// Answer of `/v1/apply` and of everything that changes services.

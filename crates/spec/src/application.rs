@@ -2,6 +2,7 @@
 //! plane work from. It is also what is kept on disk, so that a later `sinew up` can tell what changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -19,6 +20,26 @@ pub struct Application {
     pub services: BTreeMap<ServiceName, Service>,
     /// Named volumes: the name in the file -> the name on disk.
     pub volumes: BTreeMap<String, String>,
+}
+
+/// How the services of an application stand to the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServicePosture {
+    /// Each instance in namespaces of its own; the sidecar is its only door.
+    #[default]
+    Sealed,
+    /// Plain processes of the host, which find the mesh by ports and environment variables.
+    Explicit,
+}
+
+impl fmt::Display for ServicePosture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sealed => "sealed",
+            Self::Explicit => "explicit",
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -215,6 +215,9 @@ pub struct Bootstrap {
     pub last_good: PathBuf,
     /// True: end when descriptor 3 (a pipe's read end) reports end of file. Foreground `up`.
     pub lifeline: bool,
+    /// Explicit posture: where the application listens on the host's loopback, by declared port. `None`: it is sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<BTreeMap<u16, u16>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

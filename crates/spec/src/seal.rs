@@ -3,7 +3,7 @@
 //! events are sent to connections that asked for them.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,10 @@ pub struct SealSpec {
     pub log_bytes_max: u64,
     /// cgroup folders (one per controller on v1) whose `cgroup.procs` the init is put in before it starts anything.
     pub cgroups: Vec<PathBuf>,
+    /// Explicit posture: no namespaces, mounts, rules or standing sockets, only supervision. What is said above of
+    /// mounts, files, egress, names and hosts must be empty then.
+    #[serde(default)]
+    pub explicit: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +83,19 @@ pub struct Command {
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<u32>,
+    /// Explicit posture: declared ports and where they are listened on. `None`: sealed, every port is where it says.
+    // No map: this travels in what is tagged from inside, where serde cannot read numbers as keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<Vec<(u16, u16)>>,
+}
+
+impl Command {
+    /// The loopback port on which the service serves its port `declared`. `None`: a port that it does not declare, which
+    /// without a seal may be anybody's.
+    pub fn port(&self, declared: u16) -> Option<u16> {
+        let Some(ports) = &self.ports else { return Some(declared) };
+        ports.iter().find(|(known, _)| *known == declared).map(|(_, given)| *given)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,6 +119,11 @@ pub enum InitRequest {
     },
     /// The standing sockets: made once, the same for every asker.
     StandingSockets,
+    /// Explicit posture: the hop listener, and one loopback listener for each destination. Those that are known keep
+    /// their ports; new ones are added.
+    Listeners {
+        destinations: Vec<SocketAddr>,
+    },
     /// Unconnected stream sockets made inside, for dialing the application.
     DialSockets {
         count: usize,
@@ -130,6 +152,10 @@ pub enum InitReply {
     Standing {
         sockets: StandingSockets,
     },
+    /// With descriptors: the hop listener, then all of these in order.
+    Listeners {
+        listeners: Vec<FixedListener>,
+    },
     /// With that many descriptors.
     Dial {
         count: usize,
@@ -147,6 +173,16 @@ pub enum InitReply {
         reason: String,
     },
 }
+
+/// Everything that connects to `listen` is meant for `destination`, a virtual address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FixedListener {
+    pub destination: SocketAddr,
+    pub listen: SocketAddr,
+}
+
+/// Destinations of one instance in the explicit posture; they and the hop listener travel in one message.
+pub const LISTENERS_MAX: usize = DESCRIPTORS_MAX - 1;
 
 /// Which descriptors come with [`InitReply::Standing`], in this order: outbound TCP listener (IPv4), outbound TCP
 /// listener (IPv6), DNS over UDP, NFLOG netlink socket, hop listener (handed in by the launcher), then UDP egress.

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::application::ServicePosture;
 use crate::name::{ApplicationName, InstanceName, ServiceName};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ApplicationStatus {
     pub name: ApplicationName,
     pub folder: String,
+    #[serde(default)]
+    pub posture: ServicePosture,
     pub revision: u64,
     /// Proxies that serve `revision`, of those subscribed.
     pub applied: usize,

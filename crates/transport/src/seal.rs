@@ -2,11 +2,13 @@
 //! nothing of how a seal is built.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use sinew_spec::seal::{
-    Command, DESCRIPTORS_MAX, InitEvent, InitMessage, InitReply, InitRequest, MESSAGE_BYTES_MAX, ServiceState,
+    Command, DESCRIPTORS_MAX, FixedListener, InitEvent, InitMessage, InitReply, InitRequest,
+    MESSAGE_BYTES_MAX, ServiceState,
 };
 use tokio::sync::Mutex;
 
@@ -60,6 +62,21 @@ impl InitClient {
         match self.request(&InitRequest::StandingSockets, &[]).await? {
             (InitReply::Standing { sockets }, descriptors) => {
                 StandingSockets::from_descriptors(sockets.udp_egress, descriptors)
+            }
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Explicit posture: the hop listener and all fixed listeners, those for `destinations` among them.
+    pub async fn listeners(
+        &self,
+        destinations: Vec<SocketAddr>,
+    ) -> Result<(OwnedFd, Vec<(FixedListener, OwnedFd)>), InitError> {
+        match self.request(&InitRequest::Listeners { destinations }, &[]).await? {
+            (InitReply::Listeners { listeners }, sockets) if sockets.len() == listeners.len() + 1 => {
+                let mut sockets = sockets.into_iter();
+                let hop = sockets.next().expect("there is one more than listeners");
+                Ok((hop, listeners.into_iter().zip(sockets).collect()))
             }
             (other, _) => Err(unexpected(&other)),
         }

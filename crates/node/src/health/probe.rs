@@ -26,8 +26,8 @@ pub struct Target<'a> {
 pub async fn run(probe: &Probe, target: &Target<'_>, timeout: Duration) -> Result<(), String> {
     let asked = async {
         match probe {
-            Probe::Tcp { port } => dial(target.init, *port).await.map(drop),
-            Probe::Http { port, path } => http(target.init, *port, path).await,
+            Probe::Tcp { port } => dial(target, *port).await.map(drop),
+            Probe::Http { port, path } => http(target, *port, path).await,
             Probe::Command(argv) => command(argv, target).await,
         }
     };
@@ -38,11 +38,12 @@ pub async fn run(probe: &Probe, target: &Target<'_>, timeout: Duration) -> Resul
 }
 
 /// Connects to the instance's loopback: IPv4 first, then IPv6 for those that listen there only.
-async fn dial(init: &InitClient, port: u16) -> Result<TcpStream, String> {
+async fn dial(target: &Target<'_>, port: u16) -> Result<TcpStream, String> {
+    let port = target.command.port(port).ok_or_else(|| format!("port {port} is not declared"))?;
     let addresses: [SocketAddr; 2] = [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()];
     let mut first_error = None;
     for address in addresses {
-        match connect(init, address).await {
+        match connect(target.init, address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => first_error = first_error.or(Some(error)),
         }
@@ -57,9 +58,9 @@ async fn connect(init: &InitClient, address: SocketAddr) -> Result<TcpStream, St
     connected.map_err(|error| format!("port {}: {error}", address.port()))
 }
 
-async fn http(init: &InitClient, port: u16, path: &str) -> Result<(), String> {
+async fn http(target: &Target<'_>, port: u16, path: &str) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("port {port}: {error}");
-    let mut stream = dial(init, port).await?;
+    let mut stream = dial(target, port).await?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: localhost:{port}\r\nuser-agent: sinew-health\r\naccept: */*\r\nconnection: close\r\n\r\n"
     );

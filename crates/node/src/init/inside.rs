@@ -14,7 +14,8 @@ use sinew_spec::seal::{DESCRIPTORS_MAX, SealSpec};
 use sinew_transport::descriptors;
 
 use super::network::Failure;
-use super::serve::{Seal, Standing};
+use super::serve::{Around, Seal, Standing};
+use super::service::Origin;
 use super::sys::{self, CAP_KILL, CAP_SETGID, CAP_SETUID, Fork};
 use super::{
     CHANNEL, HOP, LIFELINE, LISTENER, LOG_FOLDER, Report, SPEC, fail, filter, network, report, root,
@@ -72,17 +73,13 @@ fn prepare(channel: &OwnedFd) -> Result<Seal, Failure> {
     sys::install_filter(&filter).map_err(|e| format!("install the filter of system calls: {e}"))?;
 
     let [outbound_v4, outbound_v6, dns, refused, hosts] = built.sockets;
-    Seal::new(
-        Standing { sockets: [outbound_v4, outbound_v6, dns, refused, hop], udp_egress: built.udp_egress },
-        listener,
-        built.lifeline.then_some(lifeline),
-        log_folder,
-        built.log_bytes_max,
-        hosts.into(),
-        built.map_all_users,
-        out_of_memory,
-    )
-    .map_err(|e| format!("prepare to serve: {e}"))
+    let sockets = [outbound_v4, outbound_v6, dns, refused, hop];
+    let standing = Standing { sockets, udp_egress: built.udp_egress };
+    let origin = Origin { map_all_users: built.map_all_users, out_of_memory, is_sealed: true };
+    let lifeline = built.lifeline.then_some(lifeline);
+    let around = Around::Seal { standing, hosts: hosts.into() };
+    Seal::new(around, listener, lifeline, log_folder, built.log_bytes_max, origin)
+        .map_err(|e| format!("prepare to serve: {e}"))
 }
 
 struct Parts {

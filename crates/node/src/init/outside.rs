@@ -40,6 +40,9 @@ fn prepare(arguments: &[OsString], channel: &OwnedFd) -> Result<(), String> {
         fs::write(folder.join("cgroup.procs"), "0")
             .map_err(|e| format!("join cgroup {}: {e}", folder.display()))?;
     }
+    if spec.explicit {
+        return super::explicit::run(channel, &spec);
+    }
     let kept = keep_spec(&bytes).map_err(|e| format!("keep the seal's specification: {e}"))?;
     drop(bytes);
     let (released, release) = io::pipe().map_err(|e| format!("make a pipe: {e}"))?;

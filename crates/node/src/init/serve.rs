@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,11 +10,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use libc::{POLLIN, pollfd};
 use sinew_spec::log::Stream;
 use sinew_spec::seal::{
-    Command, DESCRIPTORS_MAX, InitEvent, InitMessage, InitReply, InitRequest, MESSAGE_BYTES_MAX,
-    ServiceState, StandingSockets,
+    Command, DESCRIPTORS_MAX, InitEvent, InitMessage, InitReply, InitRequest, LISTENERS_MAX,
+    MESSAGE_BYTES_MAX, ServiceState, StandingSockets,
 };
 use sinew_transport::descriptors;
 
+use super::explicit::{self, Listeners};
 use super::log::Log;
 use super::network;
 use super::service::{self, NotStarted, Origin};
@@ -23,6 +25,7 @@ const CONNECTIONS_MAX: usize = 64;
 const READ_BYTES: usize = 16 * 1024;
 /// Reads of one pipe in one turn of the loop, so that a talkative service does not keep requests waiting.
 const READS_PER_TURN: usize = 8;
+const NO_SEAL: &str = "there is no seal: the explicit posture";
 /// How long the end of a service waits for killed leftovers (a process in an uninterruptible call may take long).
 const LEFTOVERS_MS_MAX: u64 = 5_000;
 
@@ -35,13 +38,22 @@ pub struct Standing {
     pub udp_egress: Vec<OwnedFd>,
 }
 
+/// What an init serves besides the life of its service.
+pub enum Around {
+    Seal {
+        standing: Standing,
+        hosts: File,
+    },
+    /// Explicit posture.
+    Host(Listeners),
+}
+
 pub struct Seal {
-    standing: Standing,
+    around: Around,
     signals: OwnedFd,
     listener: OwnedFd,
     lifeline: Option<OwnedFd>,
     log: Log,
-    hosts: File,
     origin: Origin,
     state: ServiceState,
     ending: Option<Ending>,
@@ -75,25 +87,21 @@ struct Connection {
 type Answer = (InitReply, Vec<OwnedFd>);
 
 impl Seal {
-    #[expect(clippy::too_many_arguments, reason = "what two sources hand over, named once")]
     pub fn new(
-        standing: Standing,
+        around: Around,
         listener: OwnedFd,
         lifeline: Option<OwnedFd>,
         log_folder: OwnedFd,
         log_bytes_max: u64,
-        hosts: File,
-        map_all_users: bool,
-        out_of_memory: Option<File>,
+        origin: Origin,
     ) -> io::Result<Self> {
         Ok(Self {
-            standing,
+            around,
             signals: sys::signals(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT])?,
             listener,
             lifeline,
             log: Log::open(log_folder, log_bytes_max),
-            hosts,
-            origin: Origin { map_all_users, out_of_memory },
+            origin,
             state: ServiceState::Empty,
             ending: None,
             outputs: Vec::new(),
@@ -111,7 +119,7 @@ impl Seal {
                 break;
             }
         }
-        sys::kill_all_others();
+        self.kill_all();
         self.reap_all();
         self.read_outputs(usize::MAX);
         0
@@ -160,9 +168,10 @@ impl Seal {
 
     /// Only processes of the launcher's user, outside of the seal, are served.
     fn accept(&mut self) {
+        let is_sealed = matches!(self.around, Around::Seal { .. });
         while let Ok(socket) = sys::accept(self.listener.as_fd()) {
-            let admitted =
-                matches!(sys::peer_pid_and_uid(socket.as_fd()), Ok((0, uid)) if uid == sys::effective_uid());
+            let admitted = sys::peer_pid_and_uid(socket.as_fd())
+                .is_ok_and(|(pid, uid)| uid == sys::effective_uid() && (pid == 0 || !is_sealed));
             if admitted && self.connections.len() < CONNECTIONS_MAX {
                 self.connections.push(Connection { socket, watches: false, execs: Vec::new(), gone: false });
             }
@@ -201,13 +210,16 @@ impl Seal {
             }
             InitRequest::Signal { signal } => self.signal(signal).map(done).map_err(NotStarted::from),
             InitRequest::KillAll => {
-                sys::kill_all_others();
+                self.kill_all();
                 Ok(done(()))
             }
             InitRequest::Exec { command, tty } => self
                 .exec(index, &command, tty, sent_along)
                 .map(|pid| (InitReply::Started { pid }, Vec::new())),
             InitRequest::StandingSockets => self.standing_sockets().map_err(NotStarted::from),
+            InitRequest::Listeners { destinations } => {
+                self.listeners(&destinations).map_err(NotStarted::from)
+            }
             InitRequest::DialSockets { count, ipv6 } => dial_sockets(count, ipv6).map_err(NotStarted::from),
             InitRequest::Hosts { content } => self.write_hosts(&content).map(done).map_err(NotStarted::from),
             InitRequest::Status => Ok((InitReply::Status { state: self.state.clone() }, Vec::new())),
@@ -267,17 +279,37 @@ impl Seal {
     }
 
     fn standing_sockets(&self) -> Result<Answer, String> {
-        let all = self.standing.sockets.iter().chain(&self.standing.udp_egress);
+        let Around::Seal { standing, .. } = &self.around else { return Err(NO_SEAL.to_owned()) };
+        let all = standing.sockets.iter().chain(&standing.udp_egress);
         let copies: io::Result<Vec<_>> = all.map(OwnedFd::try_clone).collect();
-        let sockets = StandingSockets { udp_egress: self.standing.udp_egress.len() };
+        let sockets = StandingSockets { udp_egress: standing.udp_egress.len() };
         Ok((InitReply::Standing { sockets }, copies.map_err(|e| format!("copy descriptors: {e}"))?))
+    }
+
+    fn listeners(&mut self, destinations: &[SocketAddr]) -> Result<Answer, String> {
+        let Around::Host(listeners) = &mut self.around else {
+            return Err("a seal has no listeners for single destinations".to_owned());
+        };
+        let (listeners, sockets) = listeners
+            .with(destinations)
+            .map_err(|e| format!("listen for {LISTENERS_MAX} destinations at the most: {e}"))?;
+        Ok((InitReply::Listeners { listeners }, sockets))
+    }
+
+    /// The service and everything that came of it, but not this process.
+    fn kill_all(&self) {
+        match self.around {
+            Around::Seal { .. } => sys::kill_all_others(),
+            Around::Host(_) => explicit::kill_descendants(),
+        }
     }
 
     /// In place, so that who has the file open or mounted sees it.
     fn write_hosts(&self, content: &str) -> Result<(), String> {
-        self.hosts
+        let Around::Seal { hosts, .. } = &self.around else { return Err(NO_SEAL.to_owned()) };
+        hosts
             .write_all_at(content.as_bytes(), 0)
-            .and_then(|()| self.hosts.set_len(content.len() as u64))
+            .and_then(|()| hosts.set_len(content.len() as u64))
             .map_err(|e| format!("write /etc/hosts: {e}"))
     }
 
@@ -302,6 +334,10 @@ impl Seal {
     }
 
     fn reap(&mut self) {
+        if self.ending.is_some() && matches!(self.around, Around::Host(_)) {
+            // Whatever was forked while the rest was being killed.
+            self.kill_all();
+        }
         loop {
             match sys::reap() {
                 Reaped::Ended(pid, code, signal) => self.ended_process(pid, code, signal),
@@ -327,7 +363,7 @@ impl Seal {
             let state = ServiceState::Exited { code, signal, started_unix_ms, ended_unix_ms };
             self.ending = Some(Ending { state, since: Instant::now() });
             // What it left would hold its ports when it is started again.
-            sys::kill_all_others();
+            self.kill_all();
             return;
         }
         for index in 0..self.connections.len() {
@@ -357,6 +393,7 @@ impl Seal {
                 Reaped::NoChildren => return,
                 Reaped::Ended(..) => {}
                 Reaped::None => {
+                    self.kill_all();
                     sys::drain_signals(&self.signals);
                     let _ = sys::poll(&mut [wait_for(&self.signals)], 100);
                 }

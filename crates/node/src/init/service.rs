@@ -38,6 +38,8 @@ pub struct Origin {
     pub map_all_users: bool,
     /// `oom_score_adj` of the init, open since before that file belonged to nobody.
     pub out_of_memory: Option<File>,
+    /// False: the explicit posture.
+    pub is_sealed: bool,
 }
 
 impl Origin {
@@ -52,7 +54,7 @@ impl Origin {
         let own = (sys::effective_uid(), sys::effective_gid());
         if !self.map_all_users && (command.uid, command.gid) != own {
             let reason = format!(
-                "user {}:{} does not exist in this seal: only root can start services as other users",
+                "user {}:{} cannot be had here: only root can start services as other users",
                 command.uid, command.gid
             );
             return Err(reason.into());
@@ -65,7 +67,7 @@ impl Origin {
         let pid = match forked.map_err(|e| format!("fork: {e}"))? {
             Fork::Child => {
                 drop(failure);
-                let NotStarted { reason, code } = program.run(command, streams, tty, self.map_all_users);
+                let NotStarted { reason, code } = program.run(command, streams, tty, self);
                 let code = code.unwrap_or(NOT_EXECUTABLE);
                 let _ = (&tell).write_all(&[&[code as u8], reason.as_bytes()].concat());
                 sys::exit(code);
@@ -111,15 +113,10 @@ impl Program {
     }
 
     /// In the child. Returns only with the reason why the program could not be started.
-    fn run(
-        &self,
-        command: &Command,
-        streams: [BorrowedFd<'_>; 3],
-        tty: bool,
-        map_all_users: bool,
-    ) -> NotStarted {
-        match self.prepare(command, streams, tty, map_all_users) {
-            Ok(()) => self.execute(command),
+    fn run(&self, command: &Command, streams: [BorrowedFd<'_>; 3], tty: bool, origin: &Origin) -> NotStarted {
+        let place = if origin.is_sealed { " inside the seal" } else { "" };
+        match self.prepare(command, streams, tty, origin, place) {
+            Ok(()) => self.execute(command, place),
             Err(reason) => reason.into(),
         }
     }
@@ -129,7 +126,8 @@ impl Program {
         command: &Command,
         streams: [BorrowedFd<'_>; 3],
         tty: bool,
-        map_all_users: bool,
+        origin: &Origin,
+        place: &str,
     ) -> Result<(), String> {
         let failed = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
         sys::reset_signals().map_err(failed("reset signals"))?;
@@ -142,19 +140,23 @@ impl Program {
         }
         sys::close_on_exec_from(3).map_err(failed("close other descriptors"))?;
         umask(Mode::from_bits_truncate(0o022));
-        let groups = map_all_users.then_some(command.groups.as_slice());
+        let groups = origin.map_all_users.then_some(command.groups.as_slice());
         sys::become_user(command.uid, command.gid, groups)
             .map_err(|e| format!("become user {}:{}: {e}", command.uid, command.gid))?;
         sys::drop_all_capabilities().map_err(failed("drop capabilities"))?;
+        if !origin.is_sealed {
+            // Forgotten when the user changes, so after that.
+            sys::die_with_parent(libc::SIGKILL).map_err(failed("end with the supervisor"))?;
+        }
         std::env::set_current_dir(&command.working_dir)
-            .map_err(|e| format!("enter {} inside the seal: {e}", command.working_dir.display()))
+            .map_err(|e| format!("enter {}{place}: {e}", command.working_dir.display()))
     }
 
-    fn execute(&self, command: &Command) -> NotStarted {
+    fn execute(&self, command: &Command, place: &str) -> NotStarted {
         let name = &command.argv[0];
         if name.contains('/') {
             let error = self.execute_file(Path::new(name));
-            return not_started(name, &error);
+            return not_started(name, place, &error);
         }
         let path = command.environment.get("PATH").map_or(PATH_DEFAULT, String::as_str);
         let mut denied = None;
@@ -167,9 +169,9 @@ impl Program {
             }
         }
         match denied {
-            Some((candidate, error)) => not_started(&candidate.display(), &error),
+            Some((candidate, error)) => not_started(&candidate.display(), place, &error),
             None => NotStarted {
-                reason: format!("run {name}: not found inside the seal in PATH={path}"),
+                reason: format!("run {name}: not found{place} in PATH={path}"),
                 code: Some(NOT_FOUND),
             },
         }
@@ -197,9 +199,9 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR))
 }
 
-fn not_started(program: &impl std::fmt::Display, error: &io::Error) -> NotStarted {
+fn not_started(program: &impl std::fmt::Display, place: &str, error: &io::Error) -> NotStarted {
     let code = if is_missing(error) { NOT_FOUND } else { NOT_EXECUTABLE };
-    NotStarted { reason: format!("run {program} inside the seal: {error}"), code: Some(code) }
+    NotStarted { reason: format!("run {program}{place}: {error}"), code: Some(code) }
 }
 
 /// What a service reads when it reads its standard input.

@@ -65,6 +65,18 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Closes every descriptor above the standard ones but `kept`, whoever owned it: for a process that from here on
+/// uses no other and ends with [`exit`].
+pub fn close_all_but(kept: &OwnedFd) {
+    let kept = kept.as_raw_fd() as u32;
+    for (first, last) in [(3, kept.saturating_sub(1)), (kept + 1, u32::MAX)] {
+        if first <= last {
+            // SAFETY: by contract nothing uses or closes these descriptors any more.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+    }
+}
+
 pub enum Fork {
     Parent(i32),
     Child,
@@ -152,6 +164,23 @@ pub fn set_undumpable() -> io::Result<()> {
 
 pub fn set_no_new_privileges() -> io::Result<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop)
+}
+
+/// Processes below this one whose parents die become its children.
+pub fn adopt_orphans() -> io::Result<()> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).map(drop)
+}
+
+/// This process is sent `signal` when its parent dies.
+pub fn die_with_parent(signal: i32) -> io::Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong, 0).map(drop)
+}
+
+pub fn kill(pid: i32) {
+    if pid > 1 {
+        // SAFETY: plain call. An error: it has ended.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+    }
 }
 
 /// The kernel names capabilities 0..=`capability_last`.

@@ -9,12 +9,13 @@ use std::path::PathBuf;
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use sinew_spec::application::Application;
+use sinew_spec::application::{Application, ServicePosture};
 use sinew_spec::proxy::HopAddress;
 use sinew_transport::descriptors;
 use sinew_transport::seal::InitError;
 
 use crate::cgroup::CgroupError;
+use crate::explicit;
 use crate::folders::FolderError;
 use crate::plan::{self, Plan, PlanError};
 use crate::record::Ended;
@@ -51,7 +52,7 @@ impl Instance {
         let shared = &self.shared;
         let folder = self.folder();
         folder.make()?;
-        let plan = self.plan()?;
+        let Plan { seal: spec, mut command } = self.plan()?;
 
         let hop = UnixListener::bind(folder.hop_socket()).map_err(io("listening for other sidecars"))?;
         // The init and every sidecar share it; none of them may ever wait in accept.
@@ -69,23 +70,31 @@ impl Instance {
             log_folder: log_folder.as_fd(),
             lifeline: shared.lifeline.as_ref().map(AsFd::as_fd),
         };
-        let seal = seal::spawn(&plan.seal, files).await?;
+        let seal = seal::spawn(&spec, files).await?;
         let init = ProcessId::of(seal.init_pid);
-        self.record(init, &plan.command).write(&folder).map_err(io("writing the record"))?;
+        self.record(init, &command).write(&folder).map_err(io("writing the record"))?;
+        let (client, events) = connect(&folder).await?;
+        if shared.posture == ServicePosture::Explicit {
+            self.explain_mesh(&client, &mut command).await?;
+            self.record(init, &command).write(&folder).map_err(io("writing the record"))?;
+        }
         self.board(|view| {
             view.init = init;
-            view.command = Some(plan.command.clone());
+            view.command = Some(command.clone());
         });
-        let (client, events) = connect(&folder).await?;
-        let sidecar = self.sidecar(None).map_err(io("starting the sidecar"))?;
-        Ok(Sealed { seal, init: client, events, sidecar, command: plan.command })
+        let sidecar = self.sidecar(&command, None).map_err(io("starting the sidecar"))?;
+        Ok(Sealed { seal, init: client, events, sidecar, command })
     }
 
     fn plan(&self) -> Result<Plan, BirthError> {
         let situation = self.situation.borrow().clone();
         let names = self.shared.registry.names(&self.service.name)?;
         let environment = self.shared.environment.lock().expect("nothing panics while it holds this lock");
-        Ok(plan::plan(&plan::Request {
+        let plan = match self.shared.posture {
+            ServicePosture::Sealed => plan::plan,
+            ServicePosture::Explicit => plan::plan_explicit,
+        };
+        Ok(plan(&plan::Request {
             application: &situation.application,
             service: &self.service,
             instance: &self.name,
@@ -96,6 +105,26 @@ impl Instance {
             lifeline: self.shared.lifeline.is_some(),
             cgroups: self.cgroups()?,
         })?)
+    }
+
+    /// Explicit posture: gives the service its ports, and the listeners of its sidecar for what it may call.
+    async fn explain_mesh(
+        &self,
+        client: &InitClient,
+        command: &mut sinew_spec::seal::Command,
+    ) -> Result<(), BirthError> {
+        let shared = &self.shared;
+        let failed = |source| BirthError::Io { attempted: "choosing ports for the service", source };
+        let ports = shared.ports.choose(&self.name, &self.service).map_err(failed)?;
+        let names = shared.registry.names(&self.service.name)?;
+        let application = self.situation.borrow().application.clone();
+        let reachable = explicit::reachable(&application, &self.service, &names);
+        let destinations = reachable.iter().map(|reachable| reachable.destination).collect();
+        let (_, listeners) = client.listeners(destinations).await?;
+        let listen = listeners.into_iter().map(|(fixed, _)| (fixed.destination, fixed.listen)).collect();
+        command.environment.extend(explicit::environment(&self.service, &ports, &reachable, &listen));
+        command.ports = Some(ports.into_iter().collect());
+        Ok(())
     }
 
     fn cgroups(&self) -> Result<Vec<PathBuf>, BirthError> {
@@ -128,8 +157,9 @@ impl Instance {
         }
     }
 
-    fn sidecar(&self, alive: Option<ProcessId>) -> io::Result<Sidecar> {
+    fn sidecar(&self, command: &sinew_spec::seal::Command, alive: Option<ProcessId>) -> io::Result<Sidecar> {
         let (shared, name) = (self.shared.clone(), self.name.clone());
+        let ports = command.ports.as_ref().map(|ports| ports.iter().copied().collect());
         let tell = move |process: Option<ProcessId>| {
             shared.board.update(&name, |view| view.sidecar = process);
             let folder = shared.folders.instance(&name);
@@ -137,7 +167,7 @@ impl Instance {
                 let _ = InstanceRecord { sidecar: process, ..record }.write(&folder);
             }
         };
-        Sidecar::keep(self.shared.clone(), self.name.clone(), Posture::Sidecar, alive, tell)
+        Sidecar::keep(self.shared.clone(), self.name.clone(), Posture::Sidecar, ports, alive, tell)
     }
 
     /// Takes over the processes that a record names; the registry knows the instance already. `None`: its init has
@@ -149,11 +179,14 @@ impl Instance {
             return None;
         }
         let (client, events) = connect(&self.folder()).await.ok()?;
+        if let Some(ports) = &command.ports {
+            self.shared.ports.keep(&self.name, ports);
+        }
         self.board(|view| {
             view.init = Some(init);
             view.command = Some(command.clone());
         });
-        let sidecar = self.sidecar(record.sidecar).ok()?;
+        let sidecar = self.sidecar(&command, record.sidecar).ok()?;
         Some(Sealed { seal, init: client, events, sidecar, command })
     }
 }

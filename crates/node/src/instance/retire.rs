@@ -3,7 +3,7 @@
 
 use super::*;
 
-use sinew_spec::application::Protocol;
+use sinew_spec::application::{Protocol, ServicePosture};
 use sinew_spec::status::RouteStats;
 use tokio::time::sleep;
 
@@ -105,8 +105,12 @@ impl Instance {
     /// The seal has ended by itself.
     pub(super) async fn abandon(&self, sealed: Sealed) {
         self.out_of_routing();
-        let _ = sealed.seal.kill();
-        let _ = timeout(INIT_END, sealed.seal.wait()).await;
+        // Without a seal, what is left of it is killed by the guard, which must not be killed meanwhile.
+        let is_sealed = self.shared.posture == ServicePosture::Sealed;
+        if is_sealed || timeout(INIT_END, sealed.seal.wait()).await.is_err() {
+            let _ = sealed.seal.kill();
+            let _ = timeout(INIT_END, sealed.seal.wait()).await;
+        }
         sealed.sidecar.end().await;
         self.clear().await;
     }
@@ -116,6 +120,7 @@ impl Instance {
         if let Err(error) = self.shared.registry.leave(&self.name) {
             self.shared.log(&error.to_string());
         }
+        self.shared.ports.give_back(&self.name);
         let application = self.shared.application.as_str();
         if let Err(error) = self.shared.cgroups.remove(application, self.name.as_str()).await {
             self.shared.log(&error.to_string());

@@ -28,6 +28,7 @@ impl Launcher {
     /// once, are never told of a world without endpoints.
     pub(super) async fn adopt(&mut self, detached: bool) -> Result<(), AdminError> {
         let earlier: Option<ApplicationRecord> = record::read(&self.shared.folders.application_record());
+        let same_posture = earlier.as_ref().is_none_or(|earlier| earlier.posture == self.shared.posture);
         let records = self.read_records().await?;
         let mut registrations: Vec<Registration> = Vec::new();
         let mut found: Vec<Found> = Vec::new();
@@ -35,7 +36,7 @@ impl Launcher {
         for (folder, record) in records {
             let alive = record.init.or(record.sidecar).is_some_and(ProcessId::is_alive);
             let ended = record.ended.as_ref().is_some_and(Ended::is_of_this_boot);
-            if !detached || record.lifeline || !(alive || ended) {
+            if !detached || !same_posture || record.lifeline || !(alive || ended) {
                 end(&record).await;
                 self.remove_cgroup(&record).await;
                 let _ = folder.remove();
@@ -166,6 +167,12 @@ async fn with_sidecar(folder: &InstanceFolder, record: InstanceRecord) -> Instan
 pub fn earlier_published(folders: &Folders) -> Vec<Published> {
     let record: Option<ApplicationRecord> = record::read(&folders.application_record());
     record.map(|record| record.published).unwrap_or_default()
+}
+
+/// How a launcher before this one ran the application.
+pub fn earlier_posture(folders: &Folders) -> Option<ServicePosture> {
+    let record: Option<ApplicationRecord> = record::read(&folders.application_record());
+    record.map(|record| record.posture)
 }
 
 /// Ends whatever a launcher that is gone has left on this host. The caller holds the lock, and removes the run folder

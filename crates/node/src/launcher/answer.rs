@@ -176,8 +176,14 @@ impl Launcher {
             let text = format!("this is {}, not {}", self.application.name, application.name);
             return Err(AdminError::new(ErrorCode::Invalid, text));
         }
-        let prepared =
-            prepare(&application, &self.shared.host, &environment, &self.published, Scope::Everything);
+        let prepared = prepare(
+            &application,
+            self.shared.posture,
+            &self.shared.host,
+            &environment,
+            &self.published,
+            Scope::Everything,
+        );
         let published = prepared.map_err(|refusals| impossible(&refusals))?;
         let writable = Writable::new(&beneath::writable(&application, None));
         let contents: BTreeMap<ServiceName, Contents> = application
@@ -220,6 +226,10 @@ impl Launcher {
 
     /// Running instances learn the names of services that came.
     async fn tell_names(&self) {
+        if self.shared.posture == ServicePosture::Explicit {
+            // Names are variables there, and a process keeps those that it was born with.
+            return;
+        }
         let views = self.shared.board.views().clone();
         for (instance, view) in views.iter().filter(|(_, view)| view.init.is_some()) {
             let Some(managed) = self.services.get(&view.service) else { continue };

@@ -74,7 +74,7 @@ impl Launcher {
                 let _ = InstanceRecord { sidecar: id, ..record.clone() }.write(&folder);
             }
         };
-        let gateway = Sidecar::keep(self.shared.clone(), name, Posture::Gateway, alive, tell)
+        let gateway = Sidecar::keep(self.shared.clone(), name, Posture::Gateway, None, alive, tell)
             .map_err(|error| answer::failed(&format!("starting the gateway: {error}")))?;
         self.gateway = Some(gateway);
         Ok(())

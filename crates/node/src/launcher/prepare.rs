@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use sinew_spec::application::Limits;
 
-use crate::plan;
+use crate::{explicit, plan};
 
 /// Something that this host cannot do for a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,7 @@ pub enum Scope {
 /// earlier launcher published and its gateway may be listening on.
 pub fn prepare(
     application: &Application,
+    posture: ServicePosture,
     host: &Host,
     environment: &BTreeMap<String, String>,
     earlier: &[Published],
@@ -38,6 +39,9 @@ pub fn prepare(
     let mut published = Vec::new();
     // Held until all are chosen, so that none is chosen twice.
     let mut held = Vec::new();
+    if posture == ServicePosture::Explicit {
+        refusals.extend(explicit::check(application));
+    }
     for (name, service) in &application.services {
         let mut refuse = |reason: String| refusals.push(Refusal { service: name.clone(), reason });
         let checked = match scope {

@@ -94,6 +94,7 @@ impl Launcher {
         ApplicationStatus {
             name: self.application.name.clone(),
             folder: self.application.folder.display().to_string(),
+            posture: self.shared.posture,
             revision: progress.revision,
             applied: progress.applied,
             subscribed: progress.subscribed,

@@ -133,6 +133,7 @@ async fn build(program: &Path, place: &Path) -> Result<(), String> {
         lifeline: true,
         log_bytes_max: 4096,
         cgroups: Vec::new(),
+        explicit: false,
     };
     let title = place.to_string_lossy();
     let files = SpawnFiles {

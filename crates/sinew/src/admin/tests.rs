@@ -13,6 +13,7 @@ fn status_of(name: &str) -> ApplicationStatus {
     ApplicationStatus {
         name: name.into(),
         folder: "/srv/shop".to_owned(),
+        posture: Default::default(),
         revision: 7,
         applied: 2,
         subscribed: 2,

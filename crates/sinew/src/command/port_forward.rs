@@ -83,12 +83,16 @@ async fn dial(client: &Client, name: &str, port: u16) -> Result<TcpStream, Failu
     let failed = |error: &dyn std::fmt::Display| {
         Failure::failed("connect", format!("could not connect to port {port} of `{instance}`: {error}"))
     };
+    let Some(inside) = access.command.port(port) else {
+        let declared = "without a seal only declared ports can be told from others; see `expose:`";
+        return Err(failed(&declared));
+    };
     let init = InitClient::connect(&access.init_socket).await.map_err(|error| failed(&error))?;
     let mut refused = None;
     for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
         let socket = init.dial(1, address.is_ipv6()).await.map_err(|error| failed(&error))?.pop();
         let Some(socket) = socket else { continue };
-        match TcpSocket::from_std_stream(socket.into()).connect((address, port).into()).await {
+        match TcpSocket::from_std_stream(socket.into()).connect((address, inside).into()).await {
             Ok(stream) => return Ok(stream),
             Err(error) => refused = refused.or(Some(error)),
         }

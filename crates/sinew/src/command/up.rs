@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use sinew_client::admin::Client;
 use sinew_node::folders::Folders;
 use sinew_spec::admin::{ApplyRequest, Changes, DownRequest};
+use sinew_spec::application::ServicePosture;
 use sinew_spec::status::{ApplicationStatus, PublishedStatus};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
@@ -22,6 +23,7 @@ use crate::operation::{Handle, Operation};
 use crate::progress::{self, Feed, Patience};
 use crate::terminal::{Paint, Terminal};
 use crate::units::parse_span;
+use crate::view::EXPLICIT_WORDS;
 use crate::{build, daemon, target};
 
 /// Run the application of a compose file as a sealed mesh
@@ -54,35 +56,41 @@ pub struct Arguments {
     wait: bool,
     #[arg(long, hide = true, conflicts_with = "no_build")]
     build: bool,
-    /// How services reach the mesh
-    #[arg(long, value_enum, default_value_t, value_name = "POSTURE")]
-    posture: Posture,
+    /// How services stand to the host [default: sealed]
+    #[arg(long, value_enum, value_name = "POSTURE")]
+    posture: Option<Posture>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Posture {
     /// Each instance in namespaces of its own; the sidecar is its only door
-    #[default]
     Sealed,
-    /// Ports and environment variables, for hosts without namespaces (not there yet)
+    /// Plain processes that find the mesh by PORT and <NAME>_URL: for hosts without namespaces; nothing holds them back
     Explicit,
 }
 
-pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
-    if arguments.posture == Posture::Explicit {
-        return Err(Failure::bad_input(
-            "impossible",
-            "the explicit posture is not there yet; nothing was started",
-        )
-        .hint("leave --posture away; `sinew check` tells whether this host can seal"));
+impl From<Posture> for ServicePosture {
+    fn from(posture: Posture) -> Self {
+        match posture {
+            Posture::Sealed => Self::Sealed,
+            Posture::Explicit => Self::Explicit,
+        }
     }
+}
+
+pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     let loaded = context.load(arguments.place.as_deref(), &arguments.files)?;
     context.warn(&loaded.warnings);
     let folders = Folders::new(&target::bases()?, &loaded.application.name);
     let client = Client::new(loaded.application.name.as_str(), folders.admin_socket());
     if !arguments.no_build {
         if !client.is_running().await {
-            Engine::check(&loaded.application, &loaded.granted_environment(), &folders)?;
+            Engine::check(
+                &loaded.application,
+                arguments.posture.map(Into::into),
+                &loaded.granted_environment(),
+                &folders,
+            )?;
         }
         build::run(&loaded.application, &context.terminal)?;
     }
@@ -107,7 +115,9 @@ impl Up<'_> {
     async fn apply(&self, client: Client, loaded: Loaded) -> Result<(), Failure> {
         let environment = loaded.granted_environment();
         let mut feed = Feed::there(client.clone()).await?;
-        let changes = client.apply(&ApplyRequest { application: loaded.application, environment }).await?;
+        let application = loaded.application;
+        let changes =
+            client.apply(&ApplyRequest { application, environment, posture: self.posture() }).await?;
         if !self.terminal.is_json() {
             self.terminal.print(&changes_in_words(client.application(), &changes))?;
         }
@@ -128,7 +138,9 @@ impl Up<'_> {
 
     async fn background(&self, client: Client, loaded: Loaded) -> Result<(), Failure> {
         let environment = loaded.granted_environment();
-        daemon::spawn(&self.folders, ApplyRequest { application: loaded.application, environment }).await?;
+        let application = loaded.application;
+        daemon::spawn(&self.folders, ApplyRequest { application, environment, posture: self.posture() })
+            .await?;
         let mut feed = Feed::there(client.clone()).await?;
         progress::wait(&mut feed, &self.folders, self.terminal, self.patience(true)).await?;
         let status = client.status(false).await?;
@@ -142,7 +154,7 @@ impl Up<'_> {
     async fn foreground(&self, loaded: Loaded) -> Result<(), Failure> {
         let mut interrupts = Interrupts::new()?;
         let environment = loaded.granted_environment();
-        let options = Options { folders: self.folders.clone(), foreground: true };
+        let options = Options { folders: self.folders.clone(), foreground: true, posture: self.posture() };
         let engine = Engine::start(loaded.application, environment, options).await?;
         let handle = engine.handle();
         let running = engine.run();
@@ -193,7 +205,14 @@ impl Up<'_> {
         logs.follow(Some(handle)).await
     }
 
+    fn posture(&self) -> Option<ServicePosture> {
+        self.arguments.posture.map(Into::into)
+    }
+
     fn print_published(&self, status: &ApplicationStatus) -> Result<(), Failure> {
+        if status.posture == ServicePosture::Explicit {
+            eprintln!("{}", self.terminal.paint_error(Paint::Warn, EXPLICIT_WORDS));
+        }
         let mut out = String::new();
         for PublishedStatus { listen, service, target, .. } in &status.published {
             out.push_str(&format!("{} -> {service}:{target}\n", self.terminal.paint(Paint::Bold, listen)));

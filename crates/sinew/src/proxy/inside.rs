@@ -2,6 +2,7 @@
 //! not wait for the init's answer.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::TcpStream;
@@ -53,6 +54,20 @@ impl Inside for Stock {
             }
             Ok(TcpSocket::from_std_stream(TcpStream::from(socket)))
         })
+    }
+}
+
+/// Without a seal: where the application listens on the host's loopback, by declared port. Other ports are never dialed:
+/// they are somebody else's.
+pub struct Declared(pub BTreeMap<u16, u16>);
+
+impl Inside for Declared {
+    fn socket(&self, ipv6: bool) -> Pin<Box<dyn Future<Output = io::Result<TcpSocket>> + '_>> {
+        Box::pin(async move { if ipv6 { TcpSocket::new_v6() } else { TcpSocket::new_v4() } })
+    }
+
+    fn port(&self, declared: u16) -> Option<u16> {
+        self.0.get(&declared).copied()
     }
 }
 

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use sinew_spec::application::ServicePosture;
 use sinew_spec::name::InstanceName;
 use sinew_spec::status::{
     ApplicationStatus, Health, InstanceState, InstanceStatus, ServiceStatus, TrafficStatus,
 };
 
-use super::{is_good, is_settled};
+use super::{EXPLICIT_WORDS, is_good, is_settled};
 use crate::table::{Align, Cell, Table};
 use crate::terminal::{Paint, Terminal, harmless};
 use crate::units::{age, bytes, count, milliseconds, percent, rate};
@@ -79,6 +80,10 @@ fn headline(status: &ApplicationStatus, terminal: &Terminal) -> String {
     );
     out.push_str(&terminal.paint(Paint::Dim, &status.folder));
     out.push('\n');
+    if status.posture == ServicePosture::Explicit {
+        out.push_str(&terminal.paint(Paint::Warn, EXPLICIT_WORDS));
+        out.push('\n');
+    }
     if let Some(launcher) = status.memory_bytes {
         let text = format!(
             "memory: services {}, sidecars {}, seals {}, control plane and launcher {}",

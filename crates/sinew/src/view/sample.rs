@@ -75,6 +75,7 @@ pub fn shop() -> ApplicationStatus {
     ApplicationStatus {
         name: "shop".into(),
         folder: "/srv/shop".to_owned(),
+        posture: Default::default(),
         revision: 7,
         applied: 3,
         subscribed: 4,

@@ -147,7 +147,6 @@ fn errors_are_json_when_json_is_wanted() {
         (vec!["scale", "orders", "--output=json"], 2, "arguments"),
         (vec!["check", "nowhere.yaml", "-o", "json"], 2, "no_such_file"),
         (vec!["ps", "-o", "json"], 1, "not_running"),
-        (vec!["up", "--posture", "explicit", "-o", "json"], 2, "impossible"),
     ] {
         let done = sandbox.sinew(&typed);
         assert_eq!((done.code, done.stderr.as_str()), (code, ""), "{typed:?}");
@@ -225,18 +224,6 @@ fn commands_say_when_nothing_runs() {
         let named: Vec<&str> = [vec!["-p", "shop"], command].concat();
         check_error(&sandbox.sinew(&named), 1, &["application `shop` is not running"]);
     }
-}
-
-#[test]
-fn what_cannot_be_done_is_refused_before_anything_happens() {
-    let sandbox = sandbox();
-    sandbox.write("compose.yaml", GOOD);
-    check_error(
-        &sandbox.sinew(&["up", "--posture", "explicit"]),
-        2,
-        &["explicit posture", "leave --posture away"],
-    );
-    assert_eq!(sandbox.left_over(), Vec::<String>::new());
 }
 
 #[test]

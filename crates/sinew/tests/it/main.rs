@@ -1,6 +1,7 @@
 //! The whole binary, from the outside: what a user types, sees and is left with.
 
 mod cli;
+mod explicit;
 mod harness;
 mod hostile;
 mod launcher;

@@ -97,6 +97,7 @@ pub fn plain() -> SealSpec {
         lifeline: true,
         log_bytes_max: 1 << 20,
         cgroups: Vec::new(),
+        explicit: false,
     }
 }
 
@@ -206,5 +207,6 @@ pub fn command(argv: &[&str]) -> Command {
         uid,
         gid,
         groups: if geteuid().is_root() { vec![gid] } else { Vec::new() },
+        ports: None,
     }
 }

@@ -100,6 +100,7 @@ fn start(folder: &Path, name: &InstanceName) -> Child {
         admin: folder.join("admin.sock"),
         last_good: folder.join("last-good.json"),
         lifeline: false,
+        ports: None,
     };
     let path = folder.join("bootstrap.json");
     fs::write(&path, serde_json::to_vec(&bootstrap).expect("bootstrap as JSON"))
