@@ -104,7 +104,7 @@ async fn seal(program: &Path, folder: &Path) -> Finding {
             "seal",
             false,
             reason,
-            "`sinew up --posture explicit` runs without seals; see docs/seal.md for what each part of a seal needs",
+            "`sinew up --posture explicit` runs without seals (docs/postures.md says what that loses); docs/seal.md says what each part of one needs",
         ),
     }
 }
