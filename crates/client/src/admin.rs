@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sinew_spec::admin::{
     AdminError, ApplyRequest, Changes, DownRequest, ErrorBody, ErrorCode, Event, InstanceAccess,
-    InstanceSelector, ScaleRequest,
+    InstanceSelector, ScaleRequest, Version,
 };
 use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::status::ApplicationStatus;
@@ -43,9 +43,14 @@ impl Client {
         &self.socket
     }
 
-    /// True when somebody accepts connections.
+    /// True when somebody answers: the sockets of a launcher that is being killed accept for a moment longer.
     pub async fn is_running(&self) -> bool {
-        UnixStream::connect(&self.socket).await.is_ok()
+        !matches!(self.version().await, Err(error) if error.code == ErrorCode::NotRunning)
+    }
+
+    /// Of the launcher that runs, which may be another than this program's.
+    pub async fn version(&self) -> Result<Version, AdminError> {
+        self.get("/v1/version").await
     }
 
     /// `memory`: also measure what every process holds; a few milliseconds of work for the launcher.
@@ -282,6 +287,17 @@ mod tests {
         assert_eq!(error.code, ErrorCode::NotRunning);
         assert_eq!(error.message, "application `shop` is not running");
         assert_eq!(error.hint.as_deref(), Some("start it with `sinew up -d`"));
+    }
+
+    #[tokio::test]
+    async fn who_accepts_and_never_answers_does_not_run() {
+        let socket = std::env::temp_dir().join(format!("sinew-client-dying-{}.sock", std::process::id()));
+        let listener = std::os::unix::net::UnixListener::bind(&socket).expect("a free path");
+        let client = Client::new("shop", &socket);
+        let dying = tokio::task::spawn_blocking(move || drop(listener.accept().expect("a caller")));
+        assert!(!client.is_running().await);
+        dying.await.expect("it ended");
+        std::fs::remove_file(&socket).expect("it is ours");
     }
 
     #[tokio::test]

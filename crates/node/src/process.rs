@@ -39,6 +39,12 @@ impl ProcessId {
     }
 }
 
+/// True when it is gone or on its way out: a process that is being killed has lost its memory before its descriptors,
+/// so its locks and sockets are still there.
+pub fn is_ending(pid: i32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).map_or(true, |line| line.is_empty())
+}
+
 struct Stat {
     state: u8,
     parent: i32,

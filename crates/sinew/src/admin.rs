@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sinew_spec::admin::{
     AdminError, ApplyRequest, Changes, DownRequest, ErrorBody, ErrorCode, Event, InstanceAccess,
-    InstanceSelector, ScaleRequest,
+    InstanceSelector, ScaleRequest, Version,
 };
 use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::status::ApplicationStatus;
@@ -46,6 +46,7 @@ pub async fn serve(listener: AdminListener, engine: Handle) -> io::Result<()> {
 
 fn router(engine: Handle) -> Router {
     Router::new()
+        .route("/v1/version", get(version))
         .route("/v1/status", get(status))
         .route("/v1/ps", get(ps))
         .route("/v1/events", get(events))
@@ -60,6 +61,10 @@ fn router(engine: Handle) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .with_state(engine)
+}
+
+async fn version() -> Json<Version> {
+    Json(Version { version: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
 #[derive(Deserialize)]

@@ -3,18 +3,23 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sinew_control::{Control, ControlOptions};
 use sinew_node::folders::{FolderError, Folders, Lock};
 use sinew_node::launcher::{self, Launcher, Scope};
 use sinew_node::plan::Host;
-use sinew_node::seal;
+use sinew_node::{process, seal};
 use sinew_spec::admin::{AdminError, ErrorCode};
 use sinew_spec::application::{Application, ServicePosture};
 
 use crate::admin;
 use crate::operation::Handle;
 use crate::registry::ControlRegistry;
+
+/// For a launcher that was killed to let go of what it holds: milliseconds, as a rule.
+const ENDING_MAX: Duration = Duration::from_secs(2);
+const ENDING_LOOK: Duration = Duration::from_millis(5);
 
 pub struct Options {
     pub folders: Folders,
@@ -44,7 +49,7 @@ impl Engine {
     ) -> Result<Self, AdminError> {
         let Options { folders, foreground, posture } = options;
         folders.make().map_err(folder_error)?;
-        let lock = Lock::take(&folders).map_err(folder_error)?;
+        let lock = lock(&folders).await.map_err(folder_error)?;
         let host = Host::from_environment(|name| std::env::var(name).ok());
         let earlier = if foreground { Vec::new() } else { launcher::earlier_published(&folders) };
         let posture = posture.or_else(|| launcher::earlier_posture(&folders).filter(|_| !foreground));
@@ -123,6 +128,21 @@ impl Engine {
         let _ = tokio::time::timeout(launcher::LAST_WORDS, serving).await;
         drop(lock);
         Ok(())
+    }
+}
+
+/// Waits for a launcher that is ending; one that runs is told at once.
+async fn lock(folders: &Folders) -> Result<Lock, FolderError> {
+    let patience = Instant::now() + ENDING_MAX;
+    loop {
+        match Lock::take(folders) {
+            Err(FolderError::Locked { pid: Some(pid) })
+                if process::is_ending(pid) && Instant::now() < patience =>
+            {
+                tokio::time::sleep(ENDING_LOOK).await;
+            }
+            taken => return taken,
+        }
     }
 }
 

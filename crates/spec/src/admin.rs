@@ -131,6 +131,12 @@ pub struct InstanceAccess {
     pub command: Command,
 }
 
+/// `GET /v1/version`: of the launcher that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    pub version: String,
+}
+
 /// `POST /v1/down`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
