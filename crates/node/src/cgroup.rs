@@ -1,4 +1,5 @@
-//! Resource limits: one cgroup per instance that declares any, at `sinew/<application>/<instance>` of each controller.
+//! Resource limits: one cgroup per instance, at `sinew/<application>/<instance>` of each controller that limits it. What
+//! the application is called there is `folders::Folders::cgroup`.
 //! Both versions are spoken, as hosts mix them: a controller belongs either to the one tree of version 2 or to a
 //! hierarchy of its own. What cannot be limited is an error that says what to do; nothing is left out silently.
 
@@ -20,6 +21,7 @@ const CPU_PERIOD_US: u64 = 100_000;
 /// The kernel gives up a killed process's cgroup a little after its death.
 const REMOVE_MS_MAX: u64 = 2_000;
 const REMOVE_RETRY_MS: u64 = 5;
+const MAKE_TRIES_MAX: u32 = 100;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
@@ -57,11 +59,19 @@ impl Controller {
         }
     }
 
-    fn wanted(self, limits: &Limits) -> Option<u64> {
+    /// What the file says.
+    fn stated(self, limits: &Limits) -> Option<u64> {
         match self {
             Self::Cpu => limits.cpu_milli,
             Self::Memory => limits.memory_bytes,
             Self::Pids => limits.pids,
+        }
+    }
+
+    fn wanted(self, limits: &Limits) -> Option<u64> {
+        match self {
+            Self::Pids => limits.pids_max(),
+            _ => self.stated(limits),
         }
     }
 }
@@ -103,10 +113,15 @@ impl Cgroups {
         Self { homes: homes.into_iter().collect() }
     }
 
-    /// Whether instances can be limited like this.
+    #[cfg(test)]
+    pub fn nowhere() -> Self {
+        Self::of("", "", false)
+    }
+
+    /// Whether instances can be limited as the file states it. A default that cannot hold is no error.
     pub fn check(&self, limits: &Limits) -> Result<(), CgroupError> {
         for controller in Controller::ALL {
-            if controller.wanted(limits).is_some() {
+            if controller.stated(limits).is_some() {
                 self.check_controller(controller)?;
             }
         }
@@ -131,30 +146,44 @@ impl Cgroups {
         }
     }
 
-    /// Makes the cgroups of an instance, one folder per hierarchy (`SealSpec::cgroups`); none without limits. Cgroups
-    /// that are there already get the limits.
+    /// Makes the cgroups of an instance, one folder per hierarchy (`SealSpec::cgroups`). Cgroups that are there already
+    /// get the limits. A limit whose controller cannot be used here is left out: [`Cgroups::check`] has been asked
+    /// before, and the number of processes has another bound (`processes`).
     pub fn create(
         &self,
         application: &str,
         instance: &str,
         limits: &Limits,
     ) -> Result<Vec<PathBuf>, CgroupError> {
-        self.check(limits)?;
         let mut folders = Vec::new();
         for controller in Controller::ALL {
             let Some(value) = controller.wanted(limits) else { continue };
-            let folder = match &self.homes[&controller] {
-                Home::Own(base) => make_own(base, application, instance)?,
-                Home::Unified(base) => make_unified(base, application, instance, controller)?,
-                Home::Nowhere { .. } => continue,
-            };
-            let unified = matches!(self.homes[&controller], Home::Unified(_));
-            set_limit(&folder, controller, unified, value)?;
-            if !folders.contains(&folder) {
-                folders.push(folder);
+            match self.limit(application, instance, controller, value) {
+                Ok(Some(folder)) if !folders.contains(&folder) => folders.push(folder),
+                Ok(_) => {}
+                // Nobody asked for it, so nothing fails for it.
+                Err(_) if controller.stated(limits).is_none() => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(folders)
+    }
+
+    /// The folder in which it holds.
+    fn limit(
+        &self,
+        application: &str,
+        instance: &str,
+        controller: Controller,
+        value: u64,
+    ) -> Result<Option<PathBuf>, CgroupError> {
+        let (folder, unified) = match &self.homes[&controller] {
+            Home::Own(base) => (make_own(base, application, instance)?, false),
+            Home::Unified(base) => (make_unified(base, application, instance, controller)?, true),
+            Home::Nowhere { .. } => return Ok(None),
+        };
+        set_limit(&folder, controller, unified, value)?;
+        Ok(Some(folder))
     }
 
     /// Kills what is in the cgroups of an instance and removes them, and those above that became empty. Without any it
@@ -313,7 +342,8 @@ fn controllers(folder: &Path) -> Vec<String> {
 
 fn make_own(base: &Path, application: &str, instance: &str) -> Result<PathBuf, CgroupError> {
     let folder = base.join(TOP).join(application).join(instance);
-    fs::create_dir_all(&folder).map_err(|source| failed("making cgroup", &folder, source))?;
+    again_when_missing(|| fs::create_dir_all(&folder))
+        .map_err(|source| failed("making cgroup", &folder, source))?;
     Ok(folder)
 }
 
@@ -324,22 +354,42 @@ fn make_unified(
     instance: &str,
     controller: Controller,
 ) -> Result<PathBuf, CgroupError> {
-    let mut folder = base.to_path_buf();
-    for name in [TOP, application, instance] {
-        enable(&folder, controller, base)?;
-        folder.push(name);
-        match fs::create_dir(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => made.map_err(|source| failed("making cgroup", &folder, source))?,
+    let folder = base.join(TOP).join(application).join(instance);
+    let mut attempted = ("making cgroup", folder.clone());
+    let made = again_when_missing(|| {
+        let mut level = base.to_path_buf();
+        for name in [TOP, application, instance] {
+            attempted = ("switching a controller on in", level.clone());
+            enable(&level, controller, base)?;
+            level.push(name);
+            attempted = ("making cgroup", level.clone());
+            match fs::create_dir(&level) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => made?,
+            }
         }
-    }
+        Ok(())
+    });
+    made.map_err(|source| failed(attempted.0, &attempted.1, source))?;
     Ok(folder)
 }
 
-fn enable(folder: &Path, controller: Controller, base: &Path) -> Result<(), CgroupError> {
+/// The folders above an instance's are taken away with the last one below them, at any moment, also by launchers of
+/// other applications.
+fn again_when_missing(mut make: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    for _ in 1..MAKE_TRIES_MAX {
+        match make() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            made => return made,
+        }
+    }
+    make()
+}
+
+fn enable(folder: &Path, controller: Controller, base: &Path) -> io::Result<()> {
     let file = folder.join("cgroup.subtree_control");
     let text = format!("+{}", controller.name());
-    let written = match fs::write(&file, &text) {
+    match fs::write(&file, &text) {
         // A folder with processes cannot have limited ones below it. When it is ours alone, we step aside.
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) && folder == base => {
             let aside = folder.join("sinew-launcher");
@@ -348,8 +398,7 @@ fn enable(folder: &Path, controller: Controller, base: &Path) -> Result<(), Cgro
                 .and_then(|()| fs::write(&file, &text))
         }
         written => written,
-    };
-    written.map_err(|source| failed("switching a controller on in", &file, source))
+    }
 }
 
 fn set_limit(folder: &Path, controller: Controller, unified: bool, value: u64) -> Result<(), CgroupError> {

@@ -115,6 +115,18 @@ impl Folders {
         found.is_ok_and(|found| found.is_dir() && found.uid() == Uid::effective().as_raw())
     }
 
+    /// What the application's folder in cgroups is called: others of its name have other run folders, and must never be
+    /// taken for it. The same in every version, as cgroups are found again by it.
+    pub fn cgroup(&self) -> String {
+        const FNV_OFFSET: u32 = 0x811c_9dc5;
+        const FNV_PRIME: u32 = 0x0100_0193;
+        let path = self.run.as_os_str().as_encoded_bytes();
+        let hash =
+            path.iter().fold(FNV_OFFSET, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(FNV_PRIME));
+        let name = self.run.file_name().unwrap_or_default().to_string_lossy();
+        format!("{name}-{hash:08x}")
+    }
+
     pub fn admin_socket(&self) -> PathBuf {
         self.run.join("admin.sock")
     }

@@ -174,7 +174,6 @@ impl Launcher {
             registry: options.registry,
             board: Board::new(events.clone()),
             folders: options.folders,
-            application: options.application.name.clone(),
             host: options.host,
             posture: options.posture,
             ports: Ports::default(),
@@ -496,7 +495,7 @@ impl Launcher {
     }
 
     async fn remove_cgroups(&self) {
-        let removed = self.shared.cgroups.remove_application(self.shared.application.as_str()).await;
+        let removed = self.shared.cgroups.remove_application(&self.shared.folders.cgroup()).await;
         if let Err(error) = removed {
             self.shared.log(&error.to_string());
         }

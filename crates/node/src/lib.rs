@@ -22,6 +22,7 @@ mod restart;
 mod beneath;
 mod explicit;
 pub mod plan;
+mod processes;
 mod programs;
 mod stats;
 mod traffic;

@@ -15,6 +15,7 @@ use sinew_spec::seal::{Command, SealFile, SealMount, SealSpec};
 
 use crate::beneath::{self, Writable};
 use crate::folders::Folders;
+use crate::processes;
 use crate::programs::{self, Homes};
 use crate::registry::Names;
 use crate::user::{self, Credentials, UserError};
@@ -106,6 +107,11 @@ pub fn check_user(service: &Service, host: &Host) -> Result<(), PlanError> {
     user::resolve(service.user.as_deref(), (host.uid, host.gid)).map(drop).map_err(PlanError::from)
 }
 
+/// Who the service will be. `None`: it cannot be, as [`check_user`] says.
+pub fn user_of(service: &Service, host: &Host) -> Option<u32> {
+    Some(user::resolve(service.user.as_deref(), (host.uid, host.gid)).ok()?.uid)
+}
+
 /// Whatever can be refused before anything is started: who the service shall be, and whether its files are there.
 pub fn check(
     application: &Application,
@@ -130,7 +136,8 @@ pub fn check(
 pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
     let Request { application, service, host, folders, .. } = request;
     let credentials = user::resolve(service.user.as_deref(), (host.uid, host.gid))?;
-    let command = command(service, request.instance, host, credentials);
+    let mut command = command(service, request.instance, host, credentials);
+    command.processes_max = processes::limit_of_user(&service.limits, host.is_root());
     let search = command.environment.get("PATH").map_or("", String::as_str);
     let folders_written = beneath::writable(application, Some(folders));
     let writable = Writable::new(&folders_written);
@@ -202,6 +209,7 @@ fn command(service: &Service, instance: &InstanceName, host: &Host, user: Creden
         gid: user.gid,
         groups: user.groups,
         ports: None,
+        processes_max: None,
     }
 }
 

@@ -48,6 +48,7 @@ pub fn is_ending(pid: i32) -> bool {
 struct Stat {
     state: u8,
     parent: i32,
+    threads: u64,
     start_ticks: u64,
 }
 
@@ -61,8 +62,9 @@ impl Stat {
         let mut fields = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace();
         let state = *fields.next()?.as_bytes().first()?;
         let parent = fields.next()?.parse().ok()?;
-        let start_ticks = fields.nth(17)?.parse().ok()?;
-        Some(Self { state, parent, start_ticks })
+        let threads = fields.nth(15)?.parse().ok()?;
+        let start_ticks = fields.nth(1)?.parse().ok()?;
+        Some(Self { state, parent, threads, start_ticks })
     }
 }
 
@@ -187,6 +189,11 @@ pub fn seen_from_here(init: i32, inside: i32) -> Option<i32> {
 
 /// Processes of one seal that are looked at.
 const DESCENDANTS_MAX: usize = 4096;
+
+/// Threads of live processes, a process without further ones counting as one.
+pub fn threads_of_all(pids: &[i32]) -> u64 {
+    pids.iter().filter_map(|pid| Stat::read(*pid)).map(|stat| stat.threads).sum()
+}
 
 /// All descendants of a process.
 pub fn descendants(pid: i32) -> Vec<i32> {

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use sinew_spec::application::ServicePosture;
-use sinew_spec::name::ApplicationName;
 
 use crate::board::Board;
 use crate::cgroup::Cgroups;
@@ -19,7 +18,6 @@ use crate::registry::Registry;
 const LOG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 pub struct Shared {
-    pub application: ApplicationName,
     pub registry: Arc<dyn Registry>,
     pub board: Board,
     pub folders: Folders,

@@ -56,9 +56,7 @@ impl Engine {
         let posture = posture.unwrap_or_default();
         if foreground {
             // Before ports are looked at: a gateway that was left behind holds them.
-            launcher::clean(&folders, &application.name, false)
-                .await
-                .map_err(|error| failed("cleaning up", &error))?;
+            launcher::clean(&folders, false).await.map_err(|error| failed("cleaning up", &error))?;
         }
         let prepared =
             launcher::prepare(&application, posture, &host, &environment, &earlier, Scope::Everything);

@@ -195,12 +195,27 @@ pub enum Probe {
     },
 }
 
+/// Of each instance, where nothing is said. Far above what services of one machine have (a browser: 300, a large JVM:
+/// 500), far below what exhausts one: the smallest kernels give out 32768 process ids.
+pub const PIDS_DEFAULT: u64 = 2048;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// Thousandths of a CPU.
     pub cpu_milli: Option<u64>,
     pub memory_bytes: Option<u64>,
+    /// Processes and threads, as stated. `None`: nothing is said, [`PIDS_DEFAULT`] holds.
     pub pids: Option<u64>,
+    /// It is stated that their number has no bound (`pids_limit: -1`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pids_unlimited: bool,
+}
+
+impl Limits {
+    /// The most processes and threads of one instance. `None`: no bound.
+    pub fn pids_max(&self) -> Option<u64> {
+        if self.pids_unlimited { None } else { Some(self.pids.unwrap_or(PIDS_DEFAULT)) }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -87,6 +87,9 @@ pub struct Command {
     // No map: this travels in what is tagged from inside, where serde cannot read numbers as keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<Vec<(u16, u16)>>,
+    /// Bound on processes and threads of its user within the seal (`RLIMIT_NPROC`). `None`: none, or another one holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes_max: Option<u64>,
 }
 
 impl Command {

@@ -50,6 +50,11 @@ pub struct InstanceStatus {
     pub service_pid: Option<i32>,
     pub started_unix_ms: Option<u64>,
     pub exit_code: Option<i32>,
+    /// Processes and threads of the service with its children, and how many it may have.
+    #[serde(default)]
+    pub processes: Option<u64>,
+    #[serde(default)]
+    pub processes_max: Option<u64>,
     /// PSS, bytes: the service with its children, its sidecar, its init.
     pub memory_bytes: Option<u64>,
     pub sidecar_memory_bytes: Option<u64>,

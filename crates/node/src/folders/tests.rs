@@ -142,3 +142,10 @@ fn a_path_too_long_for_a_socket_says_what_to_do() {
     let error = folders.instance(&InstanceName::from("orders-1")).make().expect_err("too long");
     assert!(error.to_string().contains("SINEW_RUN_DIR"), "{error}");
 }
+
+#[test]
+fn applications_of_one_name_have_cgroups_of_their_own() {
+    let folders = |run: &str| Folders { run: run.into(), state: "/state/shop".into() };
+    assert_eq!(folders("/run/sinew/shop").cgroup(), "shop-4469a5e7");
+    assert_ne!(folders("/tmp/other/shop").cgroup(), folders("/run/sinew/shop").cgroup());
+}

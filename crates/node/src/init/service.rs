@@ -144,6 +144,9 @@ impl Program {
         sys::become_user(command.uid, command.gid, groups)
             .map_err(|e| format!("become user {}:{}: {e}", command.uid, command.gid))?;
         sys::drop_all_capabilities().map_err(failed("drop capabilities"))?;
+        if let Some(most) = command.processes_max {
+            sys::limit_processes(most).map_err(failed("bound the number of processes"))?;
+        }
         if !origin.is_sealed {
             // Forgotten when the user changes, so after that.
             sys::die_with_parent(libc::SIGKILL).map_err(failed("end with the supervisor"))?;

@@ -265,6 +265,19 @@ pub fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> io::Result<()>
     Ok(())
 }
 
+/// Of this process's user, as counted in this user namespace; what it starts inherits it and cannot raise it.
+pub fn limit_processes(most: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure outlives both calls.
+    unsafe {
+        check(libc::getrlimit(libc::RLIMIT_NPROC, &raw mut limit).into())?;
+        let most = limit.rlim_max.min(most);
+        limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+        check(libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit).into())?;
+    }
+    Ok(())
+}
+
 pub fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the request takes a number, no pointer.
     check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) }.into())?;

@@ -128,8 +128,8 @@ impl Instance {
     }
 
     fn cgroups(&self) -> Result<Vec<PathBuf>, BirthError> {
-        let application = self.shared.application.as_str();
-        Ok(self.shared.cgroups.create(application, self.name.as_str(), &self.service.limits)?)
+        let application = self.shared.folders.cgroup();
+        Ok(self.shared.cgroups.create(&application, self.name.as_str(), &self.service.limits)?)
     }
 
     /// Writes down that the service has ended for good, for the launcher after this one.

@@ -121,8 +121,8 @@ impl Instance {
             self.shared.log(&error.to_string());
         }
         self.shared.ports.give_back(&self.name);
-        let application = self.shared.application.as_str();
-        if let Err(error) = self.shared.cgroups.remove(application, self.name.as_str()).await {
+        let application = self.shared.folders.cgroup();
+        if let Err(error) = self.shared.cgroups.remove(&application, self.name.as_str()).await {
             self.shared.log(&error.to_string());
         }
         if let Err(error) = self.folder().clear() {

@@ -2,7 +2,6 @@
 
 use super::*;
 
-use sinew_spec::name::ApplicationName;
 use sinew_spec::proxy::GATEWAY_SERVICE;
 
 use super::gateway::registration;
@@ -105,8 +104,8 @@ impl Launcher {
     }
 
     async fn remove_cgroup(&self, record: &InstanceRecord) {
-        let (application, instance) = (self.shared.application.as_str(), record.instance.as_str());
-        if let Err(error) = self.shared.cgroups.remove(application, instance).await {
+        let application = self.shared.folders.cgroup();
+        if let Err(error) = self.shared.cgroups.remove(&application, record.instance.as_str()).await {
             self.shared.log(&error.to_string());
         }
     }
@@ -177,11 +176,7 @@ pub fn earlier_posture(folders: &Folders) -> Option<ServicePosture> {
 
 /// Ends whatever a launcher that is gone has left on this host. The caller holds the lock, and removes the run folder
 /// when that is all it wants (`down` without a launcher). True: something was still running, or a volume removed.
-pub async fn clean(
-    folders: &Folders,
-    application: &ApplicationName,
-    remove_volumes: bool,
-) -> std::io::Result<bool> {
+pub async fn clean(folders: &Folders, remove_volumes: bool) -> std::io::Result<bool> {
     let mut something = false;
     for folder in folders.instance_folders()? {
         if let Some(record) = InstanceRecord::read(&folder) {
@@ -191,7 +186,7 @@ pub async fn clean(
         end_unrecorded(&folder).await;
         folder.remove()?;
     }
-    let removed = Cgroups::detect().remove_application(application.as_str()).await;
+    let removed = Cgroups::detect().remove_application(&folders.cgroup()).await;
     removed.map_err(std::io::Error::other)?;
     if remove_volumes {
         let record: Option<ApplicationRecord> = record::read(&folders.application_record());

@@ -5,9 +5,7 @@ use super::*;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use sinew_spec::application::Limits;
-
-use crate::{explicit, plan};
+use crate::{explicit, plan, processes};
 
 /// Something that this host cannot do for a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +49,8 @@ pub fn prepare(
         if let Err(error) = checked {
             refuse(error.to_string());
         }
-        if service.limits != Limits::default()
-            && let Err(error) = cgroups.check(&service.limits)
-        {
+        let uid = plan::user_of(service, host).unwrap_or(host.uid.as_raw());
+        if let Err(error) = processes::check(&service.limits, &cgroups, posture, uid) {
             refuse(error.to_string());
         }
         for port in &service.published {

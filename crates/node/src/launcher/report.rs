@@ -130,6 +130,7 @@ fn instance_status(name: &InstanceName, view: &View, memory: bool) -> InstanceSt
     let service_pid = init_pid
         .zip(view.service_pid_inside)
         .and_then(|(init, inside)| process::seen_from_here(init, inside));
+    let descendants = init_pid.filter(|_| memory).map(process::descendants);
     let measured = |pid: Option<i32>| pid.filter(|_| memory).and_then(pss_bytes);
     InstanceStatus {
         name: name.clone(),
@@ -141,9 +142,9 @@ fn instance_status(name: &InstanceName, view: &View, memory: bool) -> InstanceSt
         service_pid,
         started_unix_ms: view.started_unix_ms,
         exit_code: view.exit_code,
-        memory_bytes: init_pid
-            .filter(|_| memory)
-            .and_then(|init| pss_bytes_of_all(process::descendants(init))),
+        processes: descendants.as_deref().map(process::threads_of_all),
+        processes_max: view.command.as_ref().and_then(|command| command.processes_max),
+        memory_bytes: descendants.and_then(pss_bytes_of_all),
         sidecar_memory_bytes: measured(sidecar_pid),
         init_memory_bytes: measured(init_pid),
         message: view.message.clone(),

@@ -14,6 +14,7 @@ use sinew_transport::seal::InitClient;
 
 use super::{SpawnFiles, spawn};
 use crate::cgroup::{Cgroups, Controller};
+use crate::processes;
 
 /// mount_setattr(2) and pidfds that can be waited for.
 const KERNEL_LEAST: (u32, u32) = (5, 12);
@@ -52,12 +53,10 @@ fn finding(what: &str, ok: bool, detail: String, hint: &str) -> Finding {
 
 fn kernel() -> Finding {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let (major, minor) = KERNEL_LEAST;
     finding(
         "kernel",
-        version >= KERNEL_LEAST,
+        processes::kernel_version() >= KERNEL_LEAST,
         release.trim().to_owned(),
         &format!("Linux {major}.{minor} is needed"),
     )
@@ -154,6 +153,12 @@ async fn build(program: &Path, place: &Path) -> Result<(), String> {
 
 fn limit(cgroups: &Cgroups, controller: Controller) -> Finding {
     let what = format!("limits: {}", controller.name());
+    let user = geteuid().as_raw();
+    if controller == Controller::Pids && cgroups.version(controller).is_none() && processes::holds_user(user)
+    {
+        let detail = "by RLIMIT_NPROC, which each seal counts for itself".to_owned();
+        return finding(&what, true, detail, "");
+    }
     match (cgroups.check_controller(controller), cgroups.version(controller)) {
         (Ok(()), Some(version)) => finding(&what, true, format!("cgroup version {version}"), ""),
         (Ok(()), None) => finding(&what, true, "possible".to_owned(), ""),

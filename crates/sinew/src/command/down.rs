@@ -62,7 +62,7 @@ async fn clean(target: &Target, volumes: bool) -> Result<(), Failure> {
         Failure::failed("failed", format!("ending what is left of application `{}`: {error}", target.name))
     };
     let _lock = Lock::take(&target.folders).map_err(|error| failed(&error))?;
-    launcher::clean(&target.folders, &target.name, volumes).await.map_err(|error| failed(&error))?;
+    launcher::clean(&target.folders, volumes).await.map_err(|error| failed(&error))?;
     target.folders.remove_run().map_err(|error| failed(&error))
 }
 

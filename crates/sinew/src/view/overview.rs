@@ -33,6 +33,7 @@ pub fn render(
     for service in &status.services {
         for instance in &service.instances {
             troubles.extend(trouble(service, instance, last_lines, terminal, now_unix_ms));
+            troubles.extend(full(instance, terminal));
         }
         troubles.extend(starts(service, terminal, now_unix_ms));
         troubles.extend(waits(service, terminal));
@@ -227,6 +228,18 @@ fn trouble(
     let more = format!("  see `sinew logs {}`\n", service.name);
     out.push_str(&terminal.paint(Paint::Dim, &more));
     Some(out)
+}
+
+/// Its number of processes is at the bound: forks fail, or are about to. The init is one of them.
+fn full(instance: &InstanceStatus, terminal: &Terminal) -> Option<String> {
+    let (processes, most) = instance.processes.zip(instance.processes_max)?;
+    if processes + 1 < most {
+        return None;
+    }
+    let mark = terminal.paint(Paint::Bad, "!");
+    let advice = "  more are refused; raise it with `pids_limit`, if they are meant\n";
+    let advice = terminal.paint(Paint::Dim, advice);
+    Some(format!("{mark} {} has all the processes it may have: {most}\n{advice}", instance.name))
 }
 
 /// Those whose last log line is worth reading.

@@ -19,6 +19,8 @@ pub fn instance(name: &str, state: InstanceState, health: Health, number: i32) -
         service_pid: runs.then_some(1003 + number),
         started_unix_ms: runs.then_some(NOW - 40_000),
         exit_code: None,
+        processes: runs.then_some(3),
+        processes_max: Some(2048),
         memory_bytes: runs.then_some(48 << 20),
         sidecar_memory_bytes: runs.then_some(3 << 20),
         init_memory_bytes: runs.then_some(512 << 10),

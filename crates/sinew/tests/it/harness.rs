@@ -10,6 +10,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use sinew_node::folders::{Bases, Folders};
+
 /// `nobody`, who owns nothing and may delegate nothing.
 pub const ORDINARY: u32 = 65534;
 /// A command that takes longer is a failure of its own.
@@ -169,7 +171,9 @@ impl Sandbox {
         let base = self.base.display().to_string();
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read the mounts");
         left.extend(mounts.lines().filter(|line| line.contains(&base)).map(|line| format!("mount {line}")));
-        let name = self.folder.file_name().expect("the folder has a name").to_string_lossy().into_owned();
+        let application = self.folder.file_name().expect("the folder has a name").to_string_lossy();
+        let bases = Bases { run: self.run(), state: self.state() };
+        let name = Folders::new(&bases, &application.as_ref().into()).cgroup();
         left.extend(
             cgroups(Path::new("/sys/fs/cgroup"), &name, 6).into_iter().map(|p| format!("cgroup {p}")),
         );

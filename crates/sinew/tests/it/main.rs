@@ -1,5 +1,6 @@
 //! The whole binary, from the outside: what a user types, sees and is left with.
 
+mod bounds;
 mod cli;
 mod explicit;
 mod harness;

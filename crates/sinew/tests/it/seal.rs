@@ -208,5 +208,6 @@ pub fn command(argv: &[&str]) -> Command {
         gid,
         groups: if geteuid().is_root() { vec![gid] } else { Vec::new() },
         ports: None,
+        processes_max: None,
     }
 }

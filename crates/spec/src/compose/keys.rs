@@ -208,7 +208,11 @@ pub static KEYS: &[Key] = &[
     yes(Service, "scale", "the same as `deploy.replicas`"),
     yes(Service, "cpus", "the same as `deploy.resources.limits.cpus`"),
     yes(Service, "mem_limit", "the same as `deploy.resources.limits.memory`"),
-    yes(Service, "pids_limit", "the same as `deploy.resources.limits.pids`"),
+    yes(
+        Service,
+        "pids_limit",
+        "processes and threads of each instance; the same as `deploy.resources.limits.pids`",
+    ),
     yes(Service, "restart", "`no`, `always`, `on-failure[:attempts]`, `unless-stopped`"),
     yes(Service, "stop_signal", ""),
     yes(Service, "stop_grace_period", ""),
@@ -320,7 +324,7 @@ pub static KEYS: &[Key] = &[
     //
     yes(DeployLimits, "cpus", ""),
     yes(DeployLimits, "memory", ""),
-    yes(DeployLimits, "pids", ""),
+    yes(DeployLimits, "pids", "default 2048; `-1`: no limit"),
     //
     yes(DeployRestartPolicy, "condition", "`none`, `on-failure`, `any`"),
     yes(DeployRestartPolicy, "max_attempts", "with `condition: on-failure`"),

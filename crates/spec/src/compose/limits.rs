@@ -40,8 +40,12 @@ pub(super) fn read(keys: &Keys<'_>, draft: &mut Draft, context: &mut Context<'_>
         once(keys.get("cpus"), limits.and_then(|limits| limits.get("cpus")), cpus, findings);
     draft.service.limits.memory_bytes =
         once(keys.get("mem_limit"), limits.and_then(|limits| limits.get("memory")), memory, findings);
-    draft.service.limits.pids =
-        once(keys.get("pids_limit"), limits.and_then(|limits| limits.get("pids")), pids, findings).flatten();
+    if let Some(stated) =
+        once(keys.get("pids_limit"), limits.and_then(|limits| limits.get("pids")), pids, findings)
+    {
+        draft.service.limits.pids = stated;
+        draft.service.limits.pids_unlimited = stated.is_none();
+    }
     let policy = once(
         keys.get("restart"),
         deploy_keys.and_then(|deploy| deploy.get_filled("restart_policy")),
@@ -110,7 +114,9 @@ fn pids(field: &Field<'_>, findings: &mut Findings) -> Option<Option<u64>> {
     match number {
         -1 => Some(None),
         0 => {
-            field.problem(findings, "with 0 processes the service cannot start").hint("-1 is no limit");
+            field
+                .problem(findings, "with 0 processes the service cannot start")
+                .hint("-1 is no limit; without the key it is 2048");
             None
         }
         number => Some(u64::try_from(number).ok()),

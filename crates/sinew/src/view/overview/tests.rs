@@ -47,6 +47,18 @@ fn says_little_when_all_is_well() {
 }
 
 #[test]
+fn the_bound_on_processes_is_told_when_it_is_met() {
+    let shown = |processes| {
+        let mut status = sample::shop();
+        status.services[0].instances[0].processes = Some(processes);
+        render(&status, &BTreeMap::new(), &Terminal::plain(), sample::NOW)
+    };
+    let words = "! db-1 has all the processes it may have: 2048\n  more are refused; raise it with `pids_limit`, if they are meant\n";
+    assert!(shown(2047).contains(words), "{}", shown(2047));
+    assert!(!shown(2046).contains("! db-1"));
+}
+
+#[test]
 fn exit_codes_are_explained() {
     let mut status = sample::shop();
     status.services.truncate(1);

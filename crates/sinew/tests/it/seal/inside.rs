@@ -166,6 +166,7 @@ fn limits_hold_in_a_seal() {
             cpu_milli: Some(500),
             memory_bytes: Some(64 << 20),
             pids: Some(20),
+            pids_unlimited: false,
         };
         if let Err(error) = cgroups.check(&limits) {
             assert!(error.to_string().contains("; run as root"), "{error}");
