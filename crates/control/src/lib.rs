@@ -11,6 +11,7 @@ mod registry;
 mod serve;
 mod snapshot;
 mod store;
+pub mod upgrade;
 
 pub use plane::{Applied, Control, ControlOptions, ControlStatus, Entry, Error, Hosts};
 pub use registry::{Epoch, GRACE, Routing};

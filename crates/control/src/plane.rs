@@ -27,7 +27,7 @@ mod state;
 
 pub use hosts::Hosts;
 pub(crate) use state::Life;
-use state::{APPLICATION, Proxy, State};
+use state::{Proxy, State};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -41,8 +41,6 @@ pub enum Error {
     Addresses(#[from] addresses::Exhausted),
     #[error("there is no instance {0}")]
     UnknownInstance(InstanceName),
-    #[error("the application cannot be stored: {0}")]
-    Application(#[from] serde_json::Error),
 }
 
 pub struct ControlOptions {
@@ -116,8 +114,6 @@ pub struct Control {
 
 pub(crate) struct Shared {
     state: Mutex<State>,
-    /// What the store held when it was opened.
-    previous: Option<Application>,
     /// Counts whatever a waiter could wait for.
     progress: watch::Sender<u64>,
     /// The next expiry of a lease may have moved.
@@ -147,20 +143,16 @@ impl Control {
         let domain = trust_domain(&application);
         let authority = Authority::open(&state_dir.join("ca"), &domain, clock())?;
         let store = Store::open(&state_dir.join("store.redb"))?;
-        let previous = store.get(APPLICATION, application.name.as_str())?;
         let addresses = Addresses::from_records(
             &store.list(addresses::SERVICE_ADDRESS)?.0,
             &store.list(addresses::HOST_ADDRESS)?.0,
         );
-        // What an older version wrote may be unreadable; then everything counts as changed.
-        let previous = previous.and_then(|record| serde_json::from_slice(&record.value).ok());
         let mut state = State::new(store, domain, application.clone(), addresses, Registry::new(grace));
         let published = snapshot::published(&application);
         state.declare(application, published)?;
         let leases = Arc::new(Notify::new());
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
-            previous,
             progress: watch::Sender::new(0),
             leases: leases.clone(),
             sweeper: Mutex::new(None),
@@ -173,12 +165,8 @@ impl Control {
         Ok(Self { shared })
     }
 
-    /// What the store held when it was opened: the application as the last control plane knew it.
-    pub fn previous(&self) -> Option<Application> {
-        self.shared.previous.clone()
-    }
-
-    /// The application as it shall be from now on, on disk too, and what its gateway listens on. Instances stay as they
+    /// The application as it shall be from now on, and what its gateway listens on. Only the addresses of its names are
+    /// stored: its environment may hold secrets, and whoever starts a control plane hands the application in. Instances stay as they
     /// are; those of services that go are to be drained before: nobody may call them afterwards.
     pub fn declare(&self, application: Application, published: Vec<Published>) -> Result<u64, Error> {
         self.shared.change(|state| state.declare(application, published))?;

@@ -257,7 +257,6 @@ async fn a_new_control_plane_finds_proxies_where_they_were() {
     changes.mark_unchanged();
     drop(control);
     let control = world.control();
-    assert_eq!(control.previous(), Some(world.options().application));
     assert_eq!(control.hosts(&"a".into()).unwrap(), addresses);
     control.enter(vec![world.entry("a-1", Routing::In), world.entry("b-1", Routing::In)]);
     assert!(control.in_routing(&name("a-1")), "an adopted instance goes on serving");

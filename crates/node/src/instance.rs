@@ -17,7 +17,7 @@ use crate::depend::{self, Verdict};
 use crate::folders::InstanceFolder;
 use crate::health::{self, Tracker, probe};
 use crate::process::ProcessId;
-use crate::record::{InstanceRecord, Version};
+use crate::record::{InstanceRecord, Stranger, Version};
 use crate::registry::Routing;
 use crate::restart::{Decision, Restarts};
 use crate::seal::Seal;
@@ -87,6 +87,8 @@ pub enum Adopted {
     Sealed(Box<Sealed>),
     /// Its service ended for good, with this code.
     Ended(i32),
+    /// Its launcher spoke another protocol: it serves until another one serves in its place.
+    Stranger(Box<Stranger>),
 }
 
 /// Whether the service could be started.
@@ -112,6 +114,10 @@ impl Instance {
             Some(Adopted::Ended(code)) => {
                 self.show_end(code, self.end_reason(code), Decision::Stay);
                 self.stay_ended().await;
+                None
+            }
+            Some(Adopted::Stranger(stranger)) => {
+                self.outlive(&stranger).await;
                 None
             }
             Some(Adopted::Sealed(sealed)) => self.live(Some(*sealed), was_ready).await,

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::Command;
+use std::time::Duration;
 
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
@@ -18,6 +19,9 @@ mod tests;
 
 /// Where a proxy finds its lifeline (`spec::proxy::Bootstrap::lifeline`).
 const LIFELINE_DESCRIPTOR: i32 = 3;
+
+/// A process that was killed is gone in much less.
+const KILLED: Duration = Duration::from_secs(2);
 
 /// A pid alone may be somebody else's by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +121,14 @@ pub fn kill(id: ProcessId) {
         && id.is_alive()
     {
         let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
+    }
+}
+
+/// Kills a process of an earlier launcher and waits a moment for its end.
+pub async fn end(id: ProcessId) {
+    kill(id);
+    if let Ok(Some(process)) = Watched::open(id) {
+        let _ = tokio::time::timeout(KILLED, process.ended()).await;
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sinew_spec::application::{Application, Service, ServicePosture};
 use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::proxy::Published;
-use sinew_spec::seal::Command;
+use sinew_spec::seal::{Command, PROTOCOL, PROTOCOL_OLDEST};
 
 use crate::contents::Key;
 use crate::folders::{InstanceFolder, write_whole};
@@ -36,6 +36,31 @@ pub struct InstanceRecord {
     /// Its service ended for good: nothing of it runs, and nothing of it is to be run again.
     #[serde(default)]
     pub ended: Option<Ended>,
+    /// [`PROTOCOL`] of who started it.
+    #[serde(default)]
+    pub protocol: u32,
+}
+
+/// What is known of an instance whose launcher spoke another protocol: enough to replace it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Stranger {
+    pub instance: InstanceName,
+    pub service: ServiceName,
+    pub number: u32,
+    pub init: Option<ProcessId>,
+    pub sidecar: Option<ProcessId>,
+}
+
+impl Stranger {
+    pub fn is_alive(&self) -> bool {
+        self.init.is_some_and(ProcessId::is_alive)
+    }
+}
+
+/// What there is in the folder of an instance.
+pub enum Found {
+    Known(Box<InstanceRecord>),
+    Stranger(Stranger),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,8 +146,21 @@ impl InstanceRecord {
         read(&folder.record())
     }
 
+    /// Also of a launcher before or after this version. `None`: nothing that can be told.
+    pub fn find(folder: &InstanceFolder) -> Option<Found> {
+        let bytes = std::fs::read(folder.record()).ok()?;
+        find(&bytes)
+    }
+
     pub fn write(&self, folder: &InstanceFolder) -> io::Result<()> {
         write(&folder.record(), self)
+    }
+}
+
+fn find(bytes: &[u8]) -> Option<Found> {
+    match serde_json::from_slice::<Box<InstanceRecord>>(bytes) {
+        Ok(record) if (PROTOCOL_OLDEST..=PROTOCOL).contains(&record.protocol) => Some(Found::Known(record)),
+        _ => serde_json::from_slice(bytes).ok().map(Found::Stranger),
     }
 }
 
@@ -147,6 +185,24 @@ mod tests {
         assert_eq!(hash(&service), hash(&changed));
         changed.command.push("x".into());
         assert_ne!(hash(&service), hash(&changed));
+    }
+
+    #[test]
+    fn records_of_other_versions_are_told_apart() {
+        let rest = r#""instance":"web-1","service":"web","number":1,"version":{"hash":7,"generation":0},
+            "init":{"pid":9,"start_ticks":8},"sidecar":null"#;
+        let whole = r#""definition":null,"command":null,"restarts":0,"ready":true,"lifeline":false"#;
+        let kind = |text: String| match find(text.as_bytes()) {
+            Some(Found::Known(_)) => "known",
+            Some(Found::Stranger(stranger)) if stranger.init.is_some_and(|init| init.pid == 9) => "stranger",
+            _ => "nothing",
+        };
+        assert_eq!(kind(format!("{{{rest},{whole}}}")), "known", "before it was written down");
+        assert_eq!(kind(format!("{{{rest},{whole},\"protocol\":{PROTOCOL}}}")), "known");
+        assert_eq!(kind(format!("{{{rest},{whole},\"protocol\":{}}}", PROTOCOL + 1)), "stranger");
+        assert_eq!(kind(format!("{{{rest},\"protocol\":7}}")), "stranger", "and what it lacks is no matter");
+        assert_eq!(kind("{}".to_owned()), "nothing");
+        assert_eq!(kind(String::new()), "nothing");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use sinew_spec::application::{Application, ServicePosture};
 use crate::admin;
 use crate::operation::Handle;
 use crate::registry::ControlRegistry;
+use crate::state::{self, StateError};
 
 /// For a launcher that was killed to let go of what it holds: milliseconds, as a rule.
 const ENDING_MAX: Duration = Duration::from_secs(2);
@@ -50,6 +51,7 @@ impl Engine {
         let Options { folders, foreground, posture } = options;
         folders.make().map_err(folder_error)?;
         let lock = lock(&folders).await.map_err(folder_error)?;
+        state::bring_up_to_date(&folders.state).map_err(|error| state_error(&error, &folders))?;
         let host = Host::from_environment(|name| std::env::var(name).ok());
         let earlier = if foreground { Vec::new() } else { launcher::earlier_published(&folders) };
         let posture = posture.or_else(|| launcher::earlier_posture(&folders).filter(|_| !foreground));
@@ -157,6 +159,19 @@ fn folder_error(error: FolderError) -> AdminError {
         | FolderError::Foreign { .. }
         | FolderError::Open { .. } => AdminError::new(ErrorCode::Impossible, error.to_string()),
         FolderError::Io { .. } => AdminError::new(ErrorCode::Failed, error.to_string()),
+    }
+}
+
+fn state_error(error: &StateError, folders: &Folders) -> AdminError {
+    // Nothing was there and nothing comes: no trace stays.
+    if folders.instance_folders().is_ok_and(|folders| folders.is_empty()) {
+        let _ = folders.remove_run();
+    }
+    let code = if error.is_refusal() { ErrorCode::Impossible } else { ErrorCode::Failed };
+    let described = AdminError::new(code, error.to_string());
+    match error.hint() {
+        Some(hint) => described.hint(hint),
+        None => described,
     }
 }
 

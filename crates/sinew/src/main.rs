@@ -11,6 +11,7 @@ mod engine;
 mod operation;
 
 mod registry;
+mod state;
 
 mod build;
 mod proxy;

@@ -10,6 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::application::Transport;
 
+/// What launcher, init and proxy of one instance say to each other, here and in `proxy`. Raised with every change that
+/// the other side must know of; a launcher takes over instances from [`PROTOCOL_OLDEST`] on and replaces all others.
+pub const PROTOCOL: u32 = 1;
+/// 0: before it was written down.
+pub const PROTOCOL_OLDEST: u32 = 0;
+
 pub const MESSAGE_BYTES_MAX: usize = 128 * 1024;
 /// Descriptors in one message at the most.
 pub const DESCRIPTORS_MAX: usize = 64;

@@ -14,14 +14,12 @@ use super::{Applied, ControlStatus, Error};
 use crate::addresses::Addresses;
 use crate::registry::{Epoch, Instance, Registry};
 use crate::snapshot::{self, View};
-use crate::store::{Change, Expected, Store};
+use crate::store::{Expected, Store};
 
 /// Revisions of which is remembered whom they concerned.
 const CHANGES_MAX: usize = 256;
 /// Of a proxy's reason for refusing a configuration.
 const REASON_BYTES_MAX: usize = 1024;
-/// The kind of the one record that is the application.
-pub const APPLICATION: &str = "application";
 
 pub struct State {
     store: Store,
@@ -115,12 +113,10 @@ impl State {
         }
     }
 
-    /// The application and the addresses of its new names are stored together, before anybody is told of them.
+    /// The addresses of new names are stored before anybody is told of them.
     pub fn declare(&mut self, application: Application, published: Vec<Published>) -> Result<(), Error> {
         let mut addresses = self.addresses.clone();
-        let mut changes = addresses.assign(&application)?;
-        let (kind, name) = (APPLICATION, application.name.to_string());
-        changes.push(Change::Put { kind, name, value: serde_json::to_vec(&application)? });
+        let changes = addresses.assign(&application)?;
         self.store.commit(changes.into_iter().map(|change| (change, Expected::Anything)).collect())?;
         self.addresses = addresses;
         self.application = application;

@@ -11,6 +11,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use sinew_spec::application::{Application, ServicePosture};
 use sinew_spec::proxy::HopAddress;
+use sinew_spec::seal::PROTOCOL;
 use sinew_transport::descriptors;
 use sinew_transport::seal::InitError;
 
@@ -154,6 +155,7 @@ impl Instance {
             ready: false,
             lifeline: self.shared.lifeline.is_some(),
             ended: None,
+            protocol: PROTOCOL,
         }
     }
 

@@ -7,6 +7,7 @@ use sinew_spec::application::{Protocol, ServicePosture};
 use sinew_spec::status::RouteStats;
 use tokio::time::sleep;
 
+use crate::process::{self, Watched};
 use crate::stats;
 
 const IDLE_POLL: Duration = Duration::from_millis(20);
@@ -84,6 +85,29 @@ impl Instance {
         }
     }
 
+    /// One that cannot be talked to: left alone until it shall go, then asked by the signal that it knows.
+    pub(super) async fn outlive(&mut self, stranger: &Stranger) {
+        self.board(|view| {
+            view.state = InstanceState::Running;
+            view.ready = true;
+            view.init = stranger.init;
+            view.message = Some("another version of sinew started it; it is being replaced".to_owned());
+        });
+        ordered(&mut self.orders).await;
+        if let Some(init) = stranger.init.filter(|init| init.is_alive()) {
+            let grace = Duration::from_millis(self.service.stop_grace_ms);
+            let mut orders = self.orders.clone();
+            tokio::select! {
+                _ = timeout(grace, ask_children(init.pid, self.service.stop_signal)) => {}
+                () = beyond(&mut orders, Order::Retire) => {}
+            }
+        }
+        for id in [stranger.init, stranger.sidecar].into_iter().flatten() {
+            process::end(id).await;
+        }
+        self.clear().await;
+    }
+
     /// Ends what is left: the seal and everything in it, the sidecar, the place in the registry.
     pub(super) async fn teardown(&self, sealed: Sealed) {
         let Sealed { seal, init, sidecar, .. } = sealed;
@@ -127,6 +151,16 @@ impl Instance {
         }
         if let Err(error) = self.folder().clear() {
             self.shared.log(&format!("clearing the folder of {}: {error}", self.name));
+        }
+    }
+}
+
+/// Sends the signal to the children of an init, as whose child the service runs; returns when none is left.
+async fn ask_children(init: i32, signal: i32) {
+    for child in process::children(init) {
+        if let Some(Ok(Some(service))) = ProcessId::of(child).map(Watched::open) {
+            let _ = service.signal(signal);
+            service.ended().await;
         }
     }
 }

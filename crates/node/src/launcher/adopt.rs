@@ -7,16 +7,14 @@ use sinew_spec::proxy::GATEWAY_SERVICE;
 use super::gateway::registration;
 use crate::folders::InstanceFolder;
 use crate::instance::registration as instance_registration;
-use crate::process::{self, ProcessId, Watched};
-use crate::record::{Ended, InstanceRecord};
+use crate::process::{self, ProcessId};
+use crate::record::{Ended, Found, InstanceRecord, Stranger};
 use crate::registry::{Registration, Routing};
 
 /// The role of a proxy among the processes of ours.
 const PROXY: &str = "proxy";
-/// A process that was killed is gone in much less.
-const KILLED: Duration = Duration::from_secs(2);
 
-struct Found {
+struct Taken {
     instance: Instance,
     orders: watch::Sender<Order>,
     record: InstanceRecord,
@@ -30,9 +28,23 @@ impl Launcher {
         let same_posture = earlier.as_ref().is_none_or(|earlier| earlier.posture == self.shared.posture);
         let records = self.read_records().await?;
         let mut registrations: Vec<Registration> = Vec::new();
-        let mut found: Vec<Found> = Vec::new();
+        let mut taken: Vec<Taken> = Vec::new();
+        let mut strangers: Vec<Stranger> = Vec::new();
         let mut gateway = None;
-        for (folder, record) in records {
+        for (folder, found) in records {
+            let record = match found {
+                Found::Known(record) => *record,
+                Found::Stranger(stranger) => {
+                    let stays = detached && same_posture && stranger.is_alive();
+                    if stays && self.services.contains_key(&stranger.service) {
+                        strangers.push(stranger);
+                    } else {
+                        end_unrecorded(&folder).await;
+                        let _ = folder.remove();
+                    }
+                    continue;
+                }
+            };
             let alive = record.init.or(record.sidecar).is_some_and(ProcessId::is_alive);
             let ended = record.ended.as_ref().is_some_and(Ended::is_of_this_boot);
             if !detached || !same_posture || record.lifeline || !(alive || ended) {
@@ -49,7 +61,7 @@ impl Launcher {
                 let service = Arc::new(service);
                 let (instance, orders) =
                     self.instance(service, record.number, record.version, record.restarts);
-                found.push(Found { instance, orders, record });
+                taken.push(Taken { instance, orders, record });
             } else if let Some(service) = record.definition.clone() {
                 let record = with_sidecar(&folder, record).await;
                 let routing = if record.ready { Routing::In } else { Routing::Out };
@@ -57,7 +69,7 @@ impl Launcher {
                 let service = Arc::new(service);
                 let (instance, orders) =
                     self.instance(service, record.number, record.version, record.restarts);
-                found.push(Found { instance, orders, record });
+                taken.push(Taken { instance, orders, record });
             }
         }
         let entered = self.shared.registry.enter(registrations).await;
@@ -65,7 +77,7 @@ impl Launcher {
         if gateway.is_some() {
             self.host_gateway(gateway)?;
         }
-        for Found { instance, orders, record } in found {
+        for Taken { instance, orders, record } in taken {
             let version = record.version;
             match self.services.get_mut(&record.service) {
                 Some(managed) => managed.generation = managed.generation.max(version.generation),
@@ -93,6 +105,9 @@ impl Launcher {
                 }
             }
         }
+        for stranger in strangers {
+            self.host_stranger(stranger);
+        }
         if let Some(earlier) = earlier.filter(|_| detached) {
             for (name, stopped) in earlier.stopped {
                 if let Some(managed) = self.services.get_mut(&name) {
@@ -103,6 +118,16 @@ impl Launcher {
         self.declare()
     }
 
+    /// It counts as an instance of another version: the usual replacement, one after the other, ends it.
+    fn host_stranger(&mut self, stranger: Stranger) {
+        let Some(managed) = self.services.get(&stranger.service) else { return };
+        let (service, now) = (managed.service.clone(), managed.version());
+        let other = Version { hash: !now.hash, ..now };
+        self.shared.log(&format!("{} was started by another version of sinew: replaced", stranger.instance));
+        let (instance, orders) = self.instance(service, stranger.number, other, 0);
+        self.host(instance, orders, Some(Adopted::Stranger(Box::new(stranger))), false);
+    }
+
     async fn remove_cgroup(&self, record: &InstanceRecord) {
         let application = self.shared.folders.cgroup();
         if let Err(error) = self.shared.cgroups.remove(&application, record.instance.as_str()).await {
@@ -110,13 +135,13 @@ impl Launcher {
         }
     }
 
-    async fn read_records(&self) -> Result<Vec<(InstanceFolder, InstanceRecord)>, AdminError> {
+    async fn read_records(&self) -> Result<Vec<(InstanceFolder, Found)>, AdminError> {
         let folders = self.shared.folders.instance_folders();
         let folders = folders.map_err(|error| answer::failed(&format!("reading the run folder: {error}")))?;
         let mut records = Vec::new();
         for folder in folders {
-            match InstanceRecord::read(&folder) {
-                Some(record) => records.push((folder, record)),
+            match InstanceRecord::find(&folder) {
+                Some(found) => records.push((folder, found)),
                 // Logs of one that has ended, or a birth that was cut short.
                 None => {
                     end_unrecorded(&folder).await;
@@ -131,14 +156,7 @@ impl Launcher {
 /// Ends the processes of an instance and waits for their end.
 async fn end(record: &InstanceRecord) {
     for id in [record.init, record.sidecar].into_iter().flatten() {
-        end_process(id).await;
-    }
-}
-
-async fn end_process(id: ProcessId) {
-    process::kill(id);
-    if let Ok(Some(process)) = Watched::open(id) {
-        let _ = tokio::time::timeout(KILLED, process.ended()).await;
+        process::end(id).await;
     }
 }
 
@@ -148,7 +166,7 @@ async fn end_unrecorded(folder: &InstanceFolder) {
     let inits = process::started_with(crate::init::COMMAND, folder.path.as_os_str());
     let proxies = process::started_with(PROXY, folder.bootstrap().as_os_str());
     for id in inits.into_iter().chain(proxies) {
-        end_process(id).await;
+        process::end(id).await;
     }
 }
 
@@ -156,7 +174,7 @@ async fn end_unrecorded(folder: &InstanceFolder) {
 async fn with_sidecar(folder: &InstanceFolder, record: InstanceRecord) -> InstanceRecord {
     if record.sidecar.is_none_or(|sidecar| !sidecar.is_alive()) {
         for id in process::started_with(PROXY, folder.bootstrap().as_os_str()) {
-            end_process(id).await;
+            process::end(id).await;
         }
     }
     record

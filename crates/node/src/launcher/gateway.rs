@@ -3,6 +3,7 @@
 use super::*;
 
 use sinew_spec::proxy::{GATEWAY_SERVICE, Posture};
+use sinew_spec::seal::PROTOCOL;
 
 use crate::folders::InstanceFolder;
 use crate::record::InstanceRecord;
@@ -64,6 +65,7 @@ impl Launcher {
             ready: false,
             lifeline: self.shared.lifeline.is_some(),
             ended: None,
+            protocol: PROTOCOL,
         };
         let tell = move |id: Option<crate::process::ProcessId>| {
             if let Ok(mut process) = process.lock() {

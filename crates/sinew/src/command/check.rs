@@ -70,6 +70,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         // What nobody asks for here may be missing.
         if let Some(loaded) = &loaded {
             host.retain(|finding| finding.ok || is_needed(finding, &loaded.application));
+            host.extend(memory_of_values(&loaded.application));
             host.extend(ports(&loaded.application).await);
         }
     }
@@ -142,6 +143,32 @@ fn is_needed(finding: &Finding, application: &Application) -> bool {
         "users" => any(|service| service.user.is_some()),
         _ => true,
     }
+}
+
+/// Where the values of `environment:` lie while the application runs. Nothing is lacking, but somebody may want it
+/// otherwise.
+fn memory_of_values(application: &Application) -> Option<Finding> {
+    use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+    if application.services.values().all(|service| service.environment.is_empty()) {
+        return None;
+    }
+    let run = target::bases().ok()?.run;
+    let there = run.ancestors().find(|folder| folder.exists())?;
+    let in_memory = statfs(there).is_ok_and(|found| found.filesystem_type() == TMPFS_MAGIC);
+    let what = "values of `environment:`".to_owned();
+    let place = run.display();
+    Some(match in_memory {
+        true => Finding { what, ok: true, detail: format!("in memory only ({place})"), hint: None },
+        false => Finding {
+            what,
+            ok: true,
+            detail: format!("readable to you alone, on a disk while the application runs ({place})"),
+            hint: Some(
+                "use `secrets:` for what must not be there, or set SINEW_RUN_DIR to a folder in memory"
+                    .to_owned(),
+            ),
+        },
+    })
 }
 
 /// Whether the published ports are free, or held by the application itself.

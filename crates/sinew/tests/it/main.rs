@@ -14,3 +14,4 @@ mod refused;
 mod seal;
 mod server_first;
 mod sidecar;
+mod upgrade;

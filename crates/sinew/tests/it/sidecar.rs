@@ -118,6 +118,10 @@ fn start(folder: &Path, name: &InstanceName) -> Child {
 fn control(test: &str) -> (Control, PathBuf) {
     let state = PathBuf::from(format!("/tmp/sncontrol{}-{test}", std::process::id()));
     let _ = fs::remove_dir_all(&state);
+    (open(&state), state)
+}
+
+fn open(state: &Path) -> Control {
     let services = ["orders", "web"].map(|name| (name.into(), Service::new(name, vec!["run".into()])));
     let application = Application {
         name: "shop".into(),
@@ -126,7 +130,7 @@ fn control(test: &str) -> (Control, PathBuf) {
         services: services.into(),
         volumes: Default::default(),
     };
-    (Control::open(ControlOptions::new(application, state.clone())).expect("control plane"), state)
+    Control::open(ControlOptions::new(application, state.to_owned())).expect("control plane")
 }
 
 /// Returns when all proxies serve the present revision.
@@ -170,7 +174,7 @@ fn a_call_goes_through_two_sidecars_and_outlives_one() {
         let revision = settled(&control).await;
         drop(control);
         assert_eq!(web.sealed.output(&ask).await, "orders /a");
-        let (control, _) = control_again("call");
+        let control = open(&state);
         control.enter([&orders, &web].map(adopt).into());
         assert_eq!(settled(&control).await, revision);
         assert_eq!(web.sealed.output(&ask).await, "orders /a");
@@ -200,16 +204,6 @@ fn adopt(instance: &Instance) -> Entry {
         routing: Routing::In,
         listener: UnixListener::bind(socket).expect("control listener"),
     }
-}
-
-fn control_again(test: &str) -> (Control, PathBuf) {
-    let state = PathBuf::from(format!("/tmp/sncontrol{}-{test}", std::process::id()));
-    let application = {
-        let store = sinew_control::Store::open(&state.join("store.redb")).expect("the store");
-        let record = store.get("application", "shop").expect("read").expect("it was stored");
-        serde_json::from_slice(&record.value).expect("an application")
-    };
-    (Control::open(ControlOptions::new(application, state.clone())).expect("control plane"), state)
 }
 
 fn memory(pid: u32) -> String {
