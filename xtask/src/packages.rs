@@ -6,8 +6,12 @@ use std::process::Command;
 use crate::stage::{Failed, run};
 
 /// A program that a test starts, and the Debian package that has it.
-const NEEDED: &[(&str, &str)] =
-    &[("curl", "curl"), ("mariadbd", "mariadb-server"), ("nats-server", "nats-server")];
+const NEEDED: &[(&str, &str)] = &[
+    ("curl", "curl"),
+    ("mariadbd", "mariadb-server"),
+    ("nats-server", "nats-server"),
+    ("systemd-analyze", "systemd"),
+];
 
 pub fn install() -> Result<(), Failed> {
     components()?;

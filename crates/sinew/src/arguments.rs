@@ -96,6 +96,8 @@ pub enum Command {
     Exec(command::exec::Arguments),
     PortForward(command::port_forward::Arguments),
     Check(command::check::Arguments),
+    Install(command::install::Arguments),
+    Uninstall(command::uninstall::Arguments),
     Config(command::config::Arguments),
     Proxy(crate::proxy::file::Arguments),
     Version(command::version::Arguments),

@@ -21,6 +21,7 @@ pub mod completions;
 pub mod config;
 pub mod down;
 pub mod exec;
+pub mod install;
 pub mod logs;
 pub mod port_forward;
 pub mod ps;
@@ -29,6 +30,7 @@ pub mod scale;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod uninstall;
 pub mod up;
 pub mod version;
 

@@ -42,6 +42,18 @@ impl Loaded {
 
 /// Reads and checks everything. All problems come back together.
 pub fn load(project: &Project, common: &Common) -> Result<Loaded, Failure> {
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    load_in(project, common, &environment)
+}
+
+/// In another environment than that of this process.
+pub fn load_in(
+    project: &Project,
+    common: &Common,
+    environment: &BTreeMap<String, String>,
+) -> Result<Loaded, Failure> {
     let mut files = Vec::new();
     for path in &project.files {
         let (path, text) = if path == Path::new("-") {
@@ -58,15 +70,12 @@ pub fn load(project: &Project, common: &Common) -> Result<Loaded, Failure> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unreadable(&dotenv, &error)),
         _ => None,
     };
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
     let names: Vec<String> = project.files.iter().map(|file| from_here(file).display().to_string()).collect();
     let loaded = compose::read(&ComposeInput {
         files,
         folder: project.folder.clone(),
         name: common.project.clone(),
-        environment: &environment,
+        environment,
         dotenv,
         profiles: common.profile.clone(),
         reader: &Disk,

@@ -8,7 +8,9 @@ mod command;
 mod admin;
 mod daemon;
 mod engine;
+mod notify;
 mod operation;
+mod supervised;
 
 mod registry;
 mod state;
@@ -28,6 +30,7 @@ mod table;
 mod target;
 mod terminal;
 mod time;
+mod unit;
 mod units;
 mod view;
 mod yaml;
@@ -68,6 +71,8 @@ fn run(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Exec(arguments) => runtime()?.block_on(command::exec::run(arguments, context)),
         Command::PortForward(arguments) => asking(command::port_forward::run(arguments, context)),
         Command::Check(arguments) => asking(command::check::run(arguments, context)),
+        Command::Install(arguments) => command::install::run(arguments, context).map(success),
+        Command::Uninstall(arguments) => command::uninstall::run(arguments, context).map(success),
         Command::Config(arguments) => command::config::run(arguments, context).map(success),
         Command::Proxy(arguments) => proxy::file::run(arguments),
         Command::Version(arguments) => command::version::run(arguments, context).map(success),

@@ -24,7 +24,7 @@ use crate::progress::{self, Feed, Patience};
 use crate::terminal::{Paint, Terminal};
 use crate::units::parse_span;
 use crate::view::EXPLICIT_WORDS;
-use crate::{build, daemon, target};
+use crate::{build, daemon, supervised, target};
 
 /// Run the application of a compose file as a sealed mesh
 #[derive(Debug, clap::Args)]
@@ -56,6 +56,9 @@ pub struct Arguments {
     wait: bool,
     #[arg(long, hide = true, conflicts_with = "no_build")]
     build: bool,
+    /// Stay in the foreground for a supervisor; services outlive this process, and the next one adopts them
+    #[arg(long, conflicts_with_all = ["detach", "wait", "wait_timeout"])]
+    supervised: bool,
     /// How services stand to the host [default: sealed]
     #[arg(long, value_enum, value_name = "POSTURE")]
     posture: Option<Posture>,
@@ -93,6 +96,16 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
             )?;
         }
         build::run(&loaded.application, &context.terminal)?;
+    }
+    if arguments.supervised {
+        let posture = arguments.posture.map(Into::into);
+        let check = || {
+            let loaded = context.load(arguments.place.as_deref(), &arguments.files)?;
+            let environment = loaded.granted_environment();
+            Ok(Engine::check(&loaded.application, posture, &environment, &folders)?)
+        };
+        let options = Options { folders: folders.clone(), foreground: false, posture };
+        return supervised::run(loaded, options, check).await;
     }
     let up = Up { arguments, terminal: &context.terminal, folders };
     if client.is_running().await {

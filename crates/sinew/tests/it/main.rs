@@ -5,6 +5,7 @@ mod cli;
 mod explicit;
 mod harness;
 mod hostile;
+mod install;
 mod launcher;
 mod lifetimes;
 mod live;
