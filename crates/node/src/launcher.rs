@@ -22,6 +22,7 @@ use crate::contents::{Contents, Key};
 use crate::explicit::Ports;
 use crate::folders::Folders;
 use crate::instance::{Adopted, Instance, Order, Situation};
+use crate::logs;
 use crate::operation::{Operation, Reply};
 use crate::plan::Host;
 use crate::reconcile::{self, Present, Step, Wanted};
@@ -46,6 +47,8 @@ pub use prepare::{Refusal, Scope, prepare};
 pub const LAST_WORDS: Duration = Duration::from_millis(50);
 /// Counters of the proxies are asked for this often, and more often while somebody looks.
 const SAMPLE_IDLE: Duration = Duration::from_secs(5);
+/// Inits keep the bound by themselves; this is for what they could not know.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 const NEVER_POISONED: &str = "nothing panics while it holds this lock";
 
@@ -227,6 +230,8 @@ impl Launcher {
         let mut changes = self.shared.board.subscribe();
         let mut sample = tokio::time::interval(SAMPLE_IDLE);
         sample.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tidy = tokio::time::interval(PRUNE_EVERY);
+        tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.reconcile();
             self.announce();
@@ -244,9 +249,16 @@ impl Launcher {
                 ended = self.tasks.join_next(), if !self.tasks.is_empty() => self.ended(ended),
                 answers = self.samples.join_next(), if !self.samples.is_empty() => self.sampled(answers),
                 _ = sample.tick() => self.sample(),
+                _ = tidy.tick() => self.prune_logs(),
             }
         }
         self.finish().await;
+    }
+
+    fn prune_logs(&self) {
+        if let Err(error) = logs::prune(&self.shared.folders, &self.application) {
+            self.shared.log(&format!("removing old output: {error}"));
+        }
     }
 
     fn ended(&mut self, ended: Option<Result<InstanceName, tokio::task::JoinError>>) {

@@ -21,6 +21,7 @@ mod restart;
 
 mod beneath;
 mod explicit;
+mod logs;
 pub mod plan;
 mod processes;
 mod programs;

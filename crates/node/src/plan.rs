@@ -15,6 +15,7 @@ use sinew_spec::seal::{Command, SealFile, SealMount, SealSpec};
 
 use crate::beneath::{self, Writable};
 use crate::folders::Folders;
+use crate::logs;
 use crate::processes;
 use crate::programs::{self, Homes};
 use crate::registry::Names;
@@ -23,8 +24,6 @@ use crate::user::{self, Credentials, UserError};
 #[cfg(test)]
 mod tests;
 
-/// One of the two log files of an instance.
-const LOG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// All configs and secrets of a service together; they travel in one message.
 pub const FILES_BYTES_MAX: u64 = 1024 * 1024;
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -155,7 +154,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
         hosts: hosts_file(service, request.instance, request.names),
         map_all_users: host.is_root(),
         lifeline: request.lifeline,
-        log_bytes_max: LOG_BYTES_MAX,
+        log_bytes_max: logs::file_bytes_max(application, service),
         cgroups: request.cgroups.clone(),
         explicit: false,
     };
@@ -164,7 +163,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
 
 /// Without a seal: nothing is mounted, shown or hidden, and the home folder is the user's own.
 pub fn plan_explicit(request: &Request<'_>) -> Result<Plan, PlanError> {
-    let Request { service, host, .. } = request;
+    let Request { application, service, host, .. } = request;
     let credentials = user::resolve(service.user.as_deref(), (host.uid, host.gid))?;
     let mut command = command(service, request.instance, host, credentials);
     if let Some(home) = host.home.as_ref().filter(|_| !service.environment.contains_key("HOME")) {
@@ -183,7 +182,7 @@ pub fn plan_explicit(request: &Request<'_>) -> Result<Plan, PlanError> {
         hosts: String::new(),
         map_all_users: host.is_root(),
         lifeline: request.lifeline,
-        log_bytes_max: LOG_BYTES_MAX,
+        log_bytes_max: logs::file_bytes_max(application, service),
         cgroups: request.cgroups.clone(),
         explicit: true,
     };

@@ -110,6 +110,7 @@ pub fn hash(service: &Service) -> u64 {
     essence.replicas = 0;
     essence.build.clear();
     essence.depends_on.clear();
+    essence.log_bytes_max = None;
     for published in &mut essence.published {
         published.published = None;
         published.host = std::net::Ipv4Addr::LOCALHOST.into();

@@ -81,6 +81,9 @@ pub struct Service {
     pub read_only: bool,
     /// `tmpfs:` paths inside the seal.
     pub tmpfs: Vec<PathBuf>,
+    /// `logging.options`: of the output of one instance that is kept. `None`: its share of what is kept of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_bytes_max: Option<u64>,
 }
 
 impl Service {
@@ -114,6 +117,7 @@ impl Service {
             init_tty: false,
             read_only: false,
             tmpfs: Vec::new(),
+            log_bytes_max: None,
         }
     }
 

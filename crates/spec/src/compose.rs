@@ -21,6 +21,7 @@ mod interpolate;
 pub mod keys;
 mod limits;
 mod links;
+mod logging;
 mod merge;
 mod mounts;
 mod name;

@@ -3,29 +3,49 @@
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
 use sinew_spec::log::{FILE, FILE_OLD, LINE_BYTES_MAX, Stream, prefix};
+
+/// A talkative service is written down this often, not line by line: flash wears out with every write.
+const WRITE_EVERY: Duration = Duration::from_millis(250);
+/// Writes that may follow one another at once after quiet times, so that single lines are there when they are said.
+const CREDIT_MAX: u32 = 8;
+/// What waits; more than this is written at once.
+const PENDING_BYTES_MAX: usize = 32 * 1024;
 
 pub struct Log {
     folder: OwnedFd,
     file: Option<File>,
     size: u64,
     size_max: u64,
-    /// Complete lines that are written together.
+    /// Complete lines that are written together. Lost when the init is killed.
     pending: Vec<u8>,
+    /// Writes that may be done at once; one more comes with every [`WRITE_EVERY`].
+    credit: u32,
+    earned: Instant,
 }
 
 impl Log {
-    pub fn open(folder: OwnedFd, size_max: u64) -> Self {
-        let mut log = Self { folder, file: None, size: 0, size_max: size_max.max(4096), pending: Vec::new() };
+    pub fn open(folder: OwnedFd, size_max: u64, now: Instant) -> Self {
+        let mut log = Self {
+            folder,
+            file: None,
+            size: 0,
+            size_max: size_max.max(4096),
+            pending: Vec::new(),
+            credit: CREDIT_MAX,
+            earned: now,
+        };
         log.reopen();
         log
     }
 
-    /// Writes what ends with a line feed (or is too long to wait for one); `begun` keeps the rest.
-    pub fn add(&mut self, stream: Stream, begun: &mut Vec<u8>, bytes: &[u8], now_unix_ms: u64) {
+    /// Takes what ends with a line feed (or is too long to wait for one); `begun` keeps the rest. It is written now, or
+    /// when [`Log::due`] says.
+    pub fn add(&mut self, stream: Stream, begun: &mut Vec<u8>, bytes: &[u8], now_unix_ms: u64, now: Instant) {
         let start = prefix(now_unix_ms, stream);
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -39,15 +59,43 @@ impl Log {
             self.line(begun, &start);
             begun.clear();
         }
+        self.write_when_due(now);
+    }
+
+    /// How long what waits may wait; `None`: nothing waits.
+    pub fn due(&self, now: Instant) -> Option<Duration> {
+        let next = self.earned + WRITE_EVERY;
+        (!self.pending.is_empty()).then(|| next.saturating_duration_since(now))
+    }
+
+    pub fn write_when_due(&mut self, now: Instant) {
+        let periods = now.saturating_duration_since(self.earned).as_millis() / WRITE_EVERY.as_millis();
+        let periods = u32::try_from(periods).unwrap_or(u32::MAX);
+        self.earned += WRITE_EVERY.saturating_mul(periods);
+        self.credit = self.credit.saturating_add(periods).min(CREDIT_MAX);
+        if self.pending.is_empty() {
+            return;
+        }
+        // Of a small file, a part: what is written together must fit.
+        let waiting_max = PENDING_BYTES_MAX.min(usize::try_from(self.size_max / 4).unwrap_or(usize::MAX));
+        if self.credit > 0 || self.pending.len() >= waiting_max {
+            self.credit = self.credit.saturating_sub(1);
+            self.flush();
+        }
+    }
+
+    /// Gives back what only busy times need.
+    pub fn rest(&mut self) {
         self.flush();
+        self.pending = Vec::new();
     }
 
     /// The last line of a stream that ended without a line feed.
     pub fn end(&mut self, stream: Stream, begun: &mut Vec<u8>, now_unix_ms: u64) {
         if !begun.is_empty() {
             self.line(begun, &prefix(now_unix_ms, stream));
-            self.flush();
         }
+        self.flush();
         *begun = Vec::new();
     }
 
@@ -59,8 +107,11 @@ impl Log {
         }
     }
 
-    /// A full disk loses lines; the service goes on.
-    fn flush(&mut self) {
+    /// Writes what waits. A full disk loses lines; the service goes on.
+    pub fn flush(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
         if self.size + self.pending.len() as u64 > self.size_max && self.size > 0 {
             self.file = None;
             let _ = renameat(self.folder.as_fd(), FILE, self.folder.as_fd(), FILE_OLD);

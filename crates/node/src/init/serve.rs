@@ -100,7 +100,7 @@ impl Seal {
             signals: sys::signals(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT])?,
             listener,
             lifeline,
-            log: Log::open(log_folder, log_bytes_max),
+            log: Log::open(log_folder, log_bytes_max, Instant::now()),
             origin,
             state: ServiceState::Empty,
             ending: None,
@@ -122,6 +122,7 @@ impl Seal {
         self.kill_all();
         self.reap_all();
         self.read_outputs(usize::MAX);
+        self.log.flush();
         0
     }
 
@@ -131,6 +132,10 @@ impl Seal {
         polled.extend(self.outputs.iter().map(|output| wait_for(&output.pipe)));
         polled.extend(self.connections.iter().map(|connection| wait_for(&connection.socket)));
         if !sys::poll(&mut polled, self.timeout_ms())? && self.ending.is_none() {
+            if self.log.due(Instant::now()).is_some_and(|due| !due.is_zero()) {
+                return Ok(());
+            }
+            self.log.rest();
             // Nothing but the wait itself comes after it, or the pages would be back at once.
             sys::give_memory_back();
             sys::poll(&mut polled, -1)?;
@@ -157,11 +162,15 @@ impl Seal {
         // After the requests: the end of what one of them started may be among what has ended.
         self.reap();
         self.forget_connections();
+        self.log.write_when_due(Instant::now());
         Ok(())
     }
 
     fn timeout_ms(&self) -> i32 {
-        let Some(ending) = &self.ending else { return IDLE_MS };
+        let Some(ending) = &self.ending else {
+            let due = self.log.due(Instant::now()).map(|due| due.as_millis() as i32 + 1);
+            return due.map_or(IDLE_MS, |due| due.min(IDLE_MS));
+        };
         let left = Duration::from_millis(LEFTOVERS_MS_MAX).saturating_sub(ending.since.elapsed());
         left.as_millis() as i32 + 1
     }
@@ -411,7 +420,10 @@ impl Seal {
                         log.end(output.stream, &mut output.begun, now_unix_ms());
                         return false;
                     }
-                    Ok(length) => log.add(output.stream, &mut output.begun, &buffer[..length], now_unix_ms()),
+                    Ok(length) => {
+                        let bytes = &buffer[..length];
+                        log.add(output.stream, &mut output.begun, bytes, now_unix_ms(), Instant::now());
+                    }
                     Err(_) => return true,
                 }
             }

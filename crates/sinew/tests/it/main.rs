@@ -10,6 +10,7 @@ mod launcher;
 mod lifetimes;
 mod live;
 mod load;
+mod logs;
 mod memory;
 mod refused;
 mod seal;

@@ -21,6 +21,8 @@ pub enum Section {
     ServiceNetwork,
     Grant,
     Device,
+    Logging,
+    LoggingOptions,
     Network,
     Volume,
     Secret,
@@ -33,7 +35,7 @@ pub enum Section {
 }
 
 impl Section {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::Top,
         Self::Service,
         Self::Healthcheck,
@@ -51,6 +53,8 @@ impl Section {
         Self::ServiceNetwork,
         Self::Grant,
         Self::Device,
+        Self::Logging,
+        Self::LoggingOptions,
         Self::Network,
         Self::Volume,
         Self::Secret,
@@ -82,6 +86,8 @@ impl Section {
             Self::ServiceNetwork => "a service's network",
             Self::Grant => "an entry of a service's `configs` or `secrets`",
             Self::Device => "an entry of `devices`",
+            Self::Logging => "`logging`",
+            Self::LoggingOptions => "`logging.options`",
             Self::Network => "a network",
             Self::Volume => "a volume",
             Self::Secret => "a secret",
@@ -114,6 +120,8 @@ impl Section {
             Self::ServiceNetwork => "services.*.networks.*",
             Self::Grant => "services.*.configs[], services.*.secrets[]",
             Self::Device => "services.*.devices[]",
+            Self::Logging => "services.*.logging",
+            Self::LoggingOptions => "services.*.logging.options",
             Self::Network => "networks.*",
             Self::Volume => "volumes.*",
             Self::Secret => "secrets.*",
@@ -245,7 +253,7 @@ pub static KEYS: &[Key] = &[
     no(Service, "extends", "it comes with a later version; share with a YAML anchor: `<<: *name`"),
     no(Service, "tty", "a service has no terminal; work inside with `sinew exec SERVICE -- COMMAND`"),
     no(Service, "attach", "`sinew logs SERVICE` shows one service's output"),
-    no(Service, "logging", "output is kept in bounded files by itself; see it with `sinew logs`"),
+    yes(Service, "logging", "how much of the output is kept; see it with `sinew logs`"),
     no(Service, "network_mode", SEALED),
     no(Service, "ipc", SEALED),
     no(Service, "pid", SEALED),
@@ -392,6 +400,26 @@ pub static KEYS: &[Key] = &[
         "permissions",
         "`r`, `w`, `m`; nobody can make device nodes inside, so `m` means nothing more",
     ),
+    //
+    yes(
+        Logging,
+        "driver",
+        "`json-file` or `local`, which mean the same here: output is kept in files that `sinew logs` shows",
+    ),
+    yes(Logging, "options", ""),
+    //
+    yes(
+        LoggingOptions,
+        "max-size",
+        "with `max-file` the bound of one instance's output; default: its share of 64 MiB",
+    ),
+    yes(LoggingOptions, "max-file", "default 1; what is kept are two files of `max-size` x `max-file` / 2"),
+    mute(LoggingOptions, "compress", "what is kept is small"),
+    mute(LoggingOptions, "mode", "a service never waits for its output"),
+    mute(LoggingOptions, "max-buffer-size", "a service never waits for its output"),
+    mute(LoggingOptions, "labels", METADATA),
+    mute(LoggingOptions, "env", METADATA),
+    mute(LoggingOptions, "tag", METADATA),
     //
     yes(Network, "driver", "`bridge` only"),
     yes(Network, "internal", "nothing leaves but by `x-sinew.egress`, so both values mean the same"),

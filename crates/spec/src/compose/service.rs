@@ -14,7 +14,8 @@ use super::problem::quote;
 use super::source::{At, Findings};
 use super::yaml::Value;
 use super::{
-    ComposeInput, PathKind, health, limits, links, mounts, paths, ports, sinew, suggest, units, words,
+    ComposeInput, PathKind, health, limits, links, logging, mounts, paths, ports, sinew, suggest, units,
+    words,
 };
 
 /// What reading a service needs to know.
@@ -81,6 +82,7 @@ pub(super) fn read(field: &Field<'_>, name: &str, at: At, context: &mut Context<
     ports::read(&keys, &mut draft, context);
     links::read(&keys, &mut draft, context);
     limits::read(&keys, &mut draft, context);
+    draft.service.log_bytes_max = logging::read(&keys, context.findings);
     mounts::read(&keys, &mut draft, context);
     let over_network = sinew::read(&keys, &mut draft, context);
     draft.service.health = health::read(&keys, over_network, context.findings);

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{KEYS, Section, Support, find, of};
 
 /// Every key of the published schema, by the mapping it stands in.
-const SCHEMA: [(Section, &str); 21] = [
+const SCHEMA: [(Section, &str); 23] = [
     (Section::Top, "version name include services models networks volumes secrets configs"),
     (
         Section::Service,
@@ -35,6 +35,9 @@ const SCHEMA: [(Section, &str); 21] = [
     ),
     (Section::Grant, "source target uid gid mode"),
     (Section::Device, "source target permissions"),
+    (Section::Logging, "driver options"),
+    // Any key in the schema: the driver's.
+    (Section::LoggingOptions, "max-size max-file compress mode max-buffer-size labels env tag"),
     (
         Section::Network,
         "name driver driver_opts ipam external internal enable_ipv4 enable_ipv6 attachable labels",
