@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber, SigningKey,
 };
 use sinew_spec::name::{SpiffeId, TrustDomain};
+use sinew_spec::proxy::{SIGNED_PREFIX, Signature};
 use x509_parser::pem::parse_x509_pem;
 
 use crate::key_file;
@@ -106,6 +107,20 @@ impl Authority {
 
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.domain
+    }
+
+    /// The root's public key: a point of P-256, uncompressed.
+    pub fn root_key(&self) -> &[u8] {
+        self.issuer.key().public_key_raw()
+    }
+
+    /// Signs what a proxy keeps on disk ([`SIGNED_PREFIX`]), and nothing else.
+    pub fn sign(&self, statement: &[u8]) -> Result<Signature, Error> {
+        if !statement.starts_with(SIGNED_PREFIX) {
+            return Err(Error::Signing("this is nothing for a proxy to keep".to_owned()));
+        }
+        let signed = self.issuer.key().sign(statement);
+        signed.map(Signature).map_err(|error| Error::Signing(error.to_string()))
     }
 
     /// Certifies that the holder of the key in `request_pem` is `id`. The request proves possession of the key by its

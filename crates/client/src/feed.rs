@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use sinew_spec::name::InstanceName;
-use sinew_spec::proxy::{ControlMessage, ProxyConfig, ProxyMessage};
+use sinew_spec::proxy::{ControlMessage, ProxyConfig, ProxyMessage, Signature, Trust};
 use sinew_transport::frame::{FrameError, FrameReader, write_frame};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
@@ -42,6 +42,8 @@ pub struct FeedOptions {
     pub control: PathBuf,
     /// The last-good state: read at the start, replaced when something new is good.
     pub last_good: PathBuf,
+    /// By what the last-good state is judged.
+    pub trust: Trust,
     /// Wall clock, for the validity of certificates.
     pub clock: fn() -> SystemTime,
 }
@@ -52,8 +54,8 @@ pub struct Feed {
     pub configs: watch::Receiver<Option<Arc<ProxyConfig>>>,
     /// As whom; `None`: nothing is certified yet. An expired one stays until it is replaced.
     pub identities: watch::Receiver<Option<Arc<Identity>>>,
-    /// What is wrong with the line beyond its being away: a refused certificate, a message that cannot be read. Changes
-    /// when it is something else than before.
+    /// What is wrong beyond the line's being away: a last-good state that is not believed, a refused certificate, a message
+    /// that cannot be read. Changes when it is something else than before.
     pub troubles: watch::Receiver<Option<String>>,
     reports: watch::Sender<Report>,
     task: JoinHandle<()>,
@@ -70,14 +72,17 @@ struct Report {
 impl Feed {
     /// Must be called within a runtime. What is in the last-good state is there at once.
     pub fn start(options: FeedOptions) -> Self {
-        let good = last_good::read(&options.last_good, &options.instance).unwrap_or_default();
+        let (good, trouble) = match last_good::read(&options.last_good, &options.instance, &options.trust) {
+            Ok(good) => (good, None),
+            Err(refused) => (LastGood::default(), Some(refused.to_string())),
+        };
         let identity = good.identity.clone().map(Arc::new);
         let config = good.config.clone().map(Arc::new);
         let renew_at = identity.as_ref().map_or(UNIX_EPOCH, |identity| renewal(identity));
-        let recent = config.iter().cloned().collect();
+        let recent = config.iter().cloned().map(|config| (config, good.config_signature.clone())).collect();
         let (configs, configs_out) = watch::channel(config);
         let (identities, identities_out) = watch::channel(identity);
-        let (troubles, troubles_out) = watch::channel(None);
+        let (troubles, troubles_out) = watch::channel(trouble);
         let (reports, reports_in) = watch::channel(Report::default());
         let line = Line {
             options,
@@ -124,7 +129,7 @@ struct Line {
     troubles: watch::Sender<Option<String>>,
     reports: watch::Receiver<Report>,
     /// What the proxy may be about to serve.
-    recent: VecDeque<Arc<ProxyConfig>>,
+    recent: VecDeque<(Arc<ProxyConfig>, Option<Signature>)>,
     serving: Option<Arc<ProxyConfig>>,
     good: LastGood,
     renew_at: SystemTime,
@@ -139,7 +144,7 @@ impl Line {
                 match self.converse(stream).await {
                     // Control planes come and go.
                     Ok(()) | Err(FrameError::Io(_)) => {}
-                    Err(error) => self.tell(error.to_string()),
+                    Err(error) => self.tell(format!("on the line to the control plane: {error}")),
                 }
             }
             self.asked = None;
@@ -209,15 +214,15 @@ impl Line {
 
     fn take(&mut self, message: ControlMessage) {
         match message {
-            ControlMessage::Config { config } => {
+            ControlMessage::Config { config, signature } => {
                 let config: Arc<ProxyConfig> = Arc::from(config);
                 if self.recent.len() == RECENT_MAX {
                     self.recent.pop_front();
                 }
-                self.recent.push_back(config.clone());
+                self.recent.push_back((config.clone(), signature));
                 self.configs.send_replace(Some(config));
             }
-            ControlMessage::Certificate { chain_pem, bundle_pem, not_after_unix_ms } => {
+            ControlMessage::Certificate { chain_pem, bundle_pem, not_after_unix_ms, signature } => {
                 // An answer to nothing that was asked would come with somebody else's key.
                 let Some((key, _)) = self.asked.take() else { return };
                 let identity = Identity {
@@ -229,6 +234,7 @@ impl Line {
                 };
                 self.renew_at = renewal(&identity);
                 self.good.identity = Some(identity.clone());
+                self.good.identity_signature = signature;
                 last_good::write(&self.options.last_good, &self.good);
                 self.identities.send_replace(Some(Arc::new(identity)));
             }
@@ -269,14 +275,17 @@ impl Line {
         if self.serving.as_ref().is_some_and(|serving| serving.revision == applied) {
             return;
         }
-        let Some(serving) = self.recent.iter().find(|config| config.revision == applied).cloned() else {
+        let Some((serving, signature)) =
+            self.recent.iter().find(|(config, _)| config.revision == applied).cloned()
+        else {
             return;
         };
         if self.good.config.as_ref() != Some(&*serving) {
             self.good.config = Some((*serving).clone());
+            self.good.config_signature = signature;
             last_good::write(&self.options.last_good, &self.good);
         }
-        self.recent.retain(|config| config.revision >= applied);
+        self.recent.retain(|(config, _)| config.revision >= applied);
         self.serving = Some(serving);
     }
 }

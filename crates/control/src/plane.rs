@@ -11,7 +11,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use sinew_ca::Authority;
 use sinew_spec::application::Application;
 use sinew_spec::name::{ApplicationName, InstanceName, ServiceName, SpiffeId, TrustDomain};
-use sinew_spec::proxy::{ControlMessage, HopAddress, ProxyConfig, Published};
+use sinew_spec::proxy::{
+    ControlMessage, HopAddress, ProxyConfig, Published, Trust, signed_certificate, signed_configuration,
+};
 use tokio::net::UnixListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -282,6 +284,16 @@ impl Control {
         matches!(lease, Some(Lease::Away { .. } | Lease::Expired))
     }
 
+    /// By what the proxy of an instance judges what it finds on disk when it is started now.
+    pub fn trust(&self, instance: &InstanceName) -> Trust {
+        let state = self.shared.state();
+        Trust {
+            root_key: self.shared.authority.root_key().to_vec(),
+            bundle_pem: self.shared.authority.bundle_pem().to_owned(),
+            revision_min: state.proxies.get(instance).map_or(0, Proxy::applied),
+        }
+    }
+
     /// What a proxy should serve now.
     pub fn config(&self, instance: &InstanceName) -> Option<Arc<ProxyConfig>> {
         self.shared.state().proxies.get(instance)?.config.borrow().clone()
@@ -361,17 +373,34 @@ impl Shared {
         self.change(|state| state.stream_ended(life, now()));
     }
 
-    pub(crate) fn certify(&self, identity: &SpiffeId, request_pem: &str) -> ControlMessage {
+    /// What is told to a proxy, signed so that it can be kept.
+    pub(crate) fn config_message(&self, config: &ProxyConfig) -> ControlMessage {
+        let signature = self.authority.sign(&signed_configuration(config)).ok();
+        ControlMessage::Config { config: Box::new(config.clone()), signature }
+    }
+
+    pub(crate) fn certify(
+        &self,
+        instance: &InstanceName,
+        identity: &SpiffeId,
+        request_pem: &str,
+    ) -> ControlMessage {
         let issued = self.authority.issue(request_pem, identity, (self.clock)(), self.certificate_lifetime);
         match issued {
-            Ok(leaf) => ControlMessage::Certificate {
-                chain_pem: leaf.chain_pem,
-                bundle_pem: self.authority.bundle_pem().to_owned(),
-                not_after_unix_ms: leaf
-                    .not_after
-                    .duration_since(UNIX_EPOCH)
-                    .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
-            },
+            Ok(leaf) => {
+                let bundle_pem = self.authority.bundle_pem().to_owned();
+                let not_after =
+                    leaf.not_after.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+                let not_after_unix_ms = u64::try_from(not_after).unwrap_or(u64::MAX);
+                let signed = signed_certificate(instance, &leaf.chain_pem, &bundle_pem, not_after_unix_ms);
+                let signature = self.authority.sign(&signed).ok();
+                ControlMessage::Certificate {
+                    chain_pem: leaf.chain_pem,
+                    bundle_pem,
+                    not_after_unix_ms,
+                    signature,
+                }
+            }
             Err(error) => ControlMessage::Refused { reason: error.to_string() },
         }
     }

@@ -100,7 +100,8 @@ impl Line {
         let config = self.configs.borrow_and_update().clone();
         let Some(config) = config.filter(|config| config.revision != self.sent) else { return Ok(()) };
         self.sent = config.revision;
-        send(write, &ControlMessage::Config { config: Box::new((*config).clone()) }).await
+        let message = self.shared()?.config_message(&config);
+        send(write, &message).await
     }
 
     async fn answer(&mut self, message: ProxyMessage, write: &mut OwnedWriteHalf) -> Result<(), FrameError> {
@@ -111,7 +112,7 @@ impl Line {
                 Ok(())
             }
             ProxyMessage::Certify { csr_pem } => {
-                let answer = self.shared()?.certify(&self.identity, &csr_pem);
+                let answer = self.shared()?.certify(&self.life.instance, &self.identity, &csr_pem);
                 send(write, &answer).await
             }
             ProxyMessage::Applied { revision } => {

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use sinew_ca::Authority;
 use sinew_client::feed::{Feed, FeedOptions};
 use sinew_control::{Control, ControlOptions, Entry, GRACE, Routing};
 use sinew_spec::application::{Application, Protocol, Service};
 use sinew_spec::name::InstanceName;
-use sinew_spec::proxy::{HopAddress, ProxyConfig};
+use sinew_spec::proxy::{HopAddress, ProxyConfig, Trust};
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
@@ -71,11 +72,24 @@ impl World {
         }
     }
 
+    /// As a launcher hands it over, also while no control plane is there.
+    fn trust(&self, revision_min: u64) -> Trust {
+        let folder = self.folder.join("state/ca");
+        let authority = Authority::open(&folder, &"shop.sinew".into(), SystemTime::now()).unwrap();
+        let (root_key, bundle_pem) = (authority.root_key().to_vec(), authority.bundle_pem().to_owned());
+        Trust { root_key, bundle_pem, revision_min }
+    }
+
     fn feed(&self, instance: &str) -> Feed {
+        self.feed_that_trusts(instance, self.trust(0))
+    }
+
+    fn feed_that_trusts(&self, instance: &str, trust: Trust) -> Feed {
         Feed::start(FeedOptions {
             instance: instance.into(),
             control: self.socket(instance),
             last_good: self.folder.join(format!("{instance}.json")),
+            trust,
             clock: SystemTime::now,
         })
     }
@@ -296,11 +310,98 @@ async fn a_proxy_starts_with_its_last_good_state_while_the_control_plane_is_away
     let again = world.feed("a-1");
     assert_eq!(*again.configs.borrow(), Some(config));
     assert_eq!(*again.identities.borrow(), identity);
+}
 
-    // Somebody else's state is of no use.
-    std::fs::copy(world.folder.join("a-1.json"), world.folder.join("b-1.json")).unwrap();
-    let other = world.feed("b-1");
-    assert!(other.configs.borrow().is_none() && other.identities.borrow().is_none());
+/// What a proxy of `a-1` makes of its last-good state after `spoil` had it: nothing, and why.
+#[track_caller]
+fn check_refused(world: &World, trust: Trust, wanted: &str, spoil: impl Fn(&mut serde_json::Value)) {
+    let path = world.folder.join("a-1.json");
+    let good = std::fs::read(&path).unwrap();
+    let mut state = serde_json::from_slice(&good).unwrap();
+    spoil(&mut state);
+    std::fs::write(&path, serde_json::to_vec(&state).unwrap()).unwrap();
+    let feed = world.feed_that_trusts("a-1", trust);
+    assert!(feed.configs.borrow().is_none() && feed.identities.borrow().is_none(), "{wanted}");
+    let trouble = feed.troubles.borrow().clone().unwrap_or_default();
+    assert!(trouble.contains(wanted), "{trouble}");
+    assert!(trouble.contains("waiting for the control plane"), "{trouble}");
+    std::fs::write(&path, good).unwrap();
+}
+
+#[tokio::test]
+async fn a_last_good_state_that_the_control_plane_did_not_write_is_refused() {
+    let world = World::new("spoilt");
+    let control = world.control();
+    control.enter(vec![world.entry("a-1", Routing::Out), world.entry("b-1", Routing::Out)]);
+    let proxies = ["a-1", "b-1"].map(|name| (name, world.proxy(name)));
+    let mut kept = Vec::new();
+    for (name, proxy) in &proxies {
+        let config = proxy.told(|_| true).await;
+        assert!(control.wait_applied(config.revision, PATIENCE).await.is_complete());
+        let mut identities = proxy.feed.identities.clone();
+        tokio::time::timeout(PATIENCE, identities.wait_for(Option::is_some)).await.unwrap().unwrap();
+        let text = std::fs::read(world.folder.join(format!("{name}.json"))).unwrap();
+        kept.push(serde_json::from_slice::<serde_json::Value>(&text).unwrap());
+    }
+    for (_, proxy) in proxies {
+        proxy.end().await;
+    }
+    let revision = control.trust(&name("a-1")).revision_min;
+    assert!(revision > 0, "what it serves is known");
+    drop(control);
+    let trust = || world.trust(revision);
+    assert!(world.feed_that_trusts("a-1", trust()).configs.borrow().is_some(), "as it is, it is believed");
+
+    let not_signed = "is not what the control plane signed";
+    check_refused(&world, trust(), not_signed, |state| {
+        state["config"]["destinations"] = serde_json::json!([])
+    });
+    check_refused(&world, trust(), not_signed, |state| state["config"]["revision"] = 1_000.into());
+    check_refused(&world, trust(), "the configuration is not signed", |state| {
+        state["config_signature"] = serde_json::Value::Null;
+    });
+    check_refused(&world, trust(), not_signed, |state| {
+        state["config_signature"] = state["identity_signature"].clone();
+    });
+    check_refused(&world, trust(), "it is the one of b-1", |state| *state = kept[1].clone());
+    check_refused(&world, trust(), not_signed, |state| {
+        for key in ["identity", "identity_signature"] {
+            state[key] = kept[1][key].clone();
+        }
+    });
+    check_refused(&world, trust(), "its key is not the one of its certificate", |state| {
+        state["identity"]["key_pem"] = kept[1]["identity"]["key_pem"].clone();
+    });
+    check_refused(&world, trust(), not_signed, |state| {
+        state["identity"]["not_after"]["secs_since_epoch"] = 4_000_000_000_u64.into();
+    });
+    check_refused(&world, world.trust(revision + 1), "was served already", |_| {});
+    check_refused(&world, Trust::default(), not_signed, |_| {});
+
+    // Another root: the application was forgotten, and began anew.
+    let other = World::new("another-root");
+    drop(other.control());
+    check_refused(&world, other.trust(0), not_signed, |_| {});
+
+    // Cut short, in every length that a torn write could leave (some of them).
+    let path = world.folder.join("a-1.json");
+    let good = std::fs::read(&path).unwrap();
+    for length in (0..good.len()).step_by(97) {
+        std::fs::write(&path, &good[..length]).unwrap();
+        let feed = world.feed_that_trusts("a-1", trust());
+        assert!(feed.configs.borrow().is_none() && feed.identities.borrow().is_none(), "{length}");
+        let trouble = feed.troubles.borrow().clone().unwrap_or_default();
+        assert!(trouble.contains("it is damaged"), "{length}: {trouble}");
+    }
+
+    // A control plane comes: everything is as always.
+    let control = world.control();
+    control.enter(vec![world.entry("a-1", Routing::Out)]);
+    let proxy = world.proxy("a-1");
+    let config = proxy.told(|_| true).await;
+    assert!(control.wait_applied(config.revision, PATIENCE).await.is_complete());
+    let feed = world.feed("a-1");
+    assert!(feed.configs.borrow().is_some());
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sinew_spec::application::Application;
 use sinew_spec::egress::HostAddresses;
 use sinew_spec::name::{InstanceName, ServiceName};
-use sinew_spec::proxy::{HopAddress, Posture, Published};
+use sinew_spec::proxy::{HopAddress, Posture, Published, Trust};
 
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -87,4 +87,7 @@ pub trait Registry: Send + Sync + 'static {
     fn applied<'a>(&'a self, revision: u64, within: Duration) -> Answer<'a, bool>;
 
     fn progress(&self) -> Applied;
+
+    /// By what the proxy of an instance judges what it finds on disk when it is started now.
+    fn trust(&self, instance: &InstanceName) -> Trust;
 }

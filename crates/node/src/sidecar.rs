@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sinew_spec::name::InstanceName;
-use sinew_spec::proxy::{Bootstrap, Posture};
+use sinew_spec::proxy::{Bootstrap, Posture, Trust};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -52,13 +52,12 @@ impl Sidecar {
             init: (posture == Posture::Sidecar).then(|| folder.init_socket()),
             admin: folder.admin_socket(),
             last_good: folder.last_good(),
+            trust: Trust::default(),
             lifeline: shared.lifeline.is_some(),
             ports,
         };
-        let text = serde_json::to_vec_pretty(&bootstrap)?;
-        write_whole(&folder.bootstrap(), &text)?;
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(keep(shared, instance, folder, alive, stopped, tell));
+        let task = tokio::spawn(keep(shared, bootstrap, folder, alive, stopped, tell));
         Ok(Self { stop, task })
     }
 
@@ -71,18 +70,19 @@ impl Sidecar {
 
 async fn keep(
     shared: Arc<Shared>,
-    instance: InstanceName,
+    bootstrap: Bootstrap,
     folder: InstanceFolder,
     mut alive: Option<ProcessId>,
     mut stop: watch::Receiver<bool>,
     tell: impl Fn(Option<ProcessId>) + Send + 'static,
 ) {
+    let instance = bootstrap.instance.clone();
     let mut pause = Duration::ZERO;
     loop {
         let began = Instant::now();
         let started = match alive.take() {
             Some(id) => Ok(id),
-            None => start(&shared, &folder),
+            None => start(&shared, &folder, &bootstrap),
         };
         match started.and_then(Watched::open) {
             Ok(Some(process)) => {
@@ -124,7 +124,12 @@ async fn end(process: &Watched) {
     }
 }
 
-fn start(shared: &Shared, folder: &InstanceFolder) -> io::Result<ProcessId> {
+/// What it is to believe of its last-good state is written down anew each time: what it has served is known by then, and
+/// what somebody wrote into the file meanwhile is gone.
+fn start(shared: &Shared, folder: &InstanceFolder, bootstrap: &Bootstrap) -> io::Result<ProcessId> {
+    let trust = shared.registry.trust(&bootstrap.instance);
+    let text = serde_json::to_vec_pretty(&Bootstrap { trust, ..bootstrap.clone() })?;
+    write_whole(&folder.bootstrap(), &text)?;
     let log = log(folder)?;
     let mut command = Command::new(&shared.program);
     command

@@ -84,6 +84,7 @@ async fn run_instance(bootstrap: Bootstrap) -> anyhow::Result<()> {
         instance: bootstrap.instance.clone(),
         control: bootstrap.control.clone(),
         last_good: bootstrap.last_good.clone(),
+        trust: bootstrap.trust.clone(),
         clock: SystemTime::now,
     }));
     let (sockets, inside) = reach(&bootstrap).await?;
@@ -174,9 +175,12 @@ async fn acknowledge(feed: Rc<Feed>, mut applied: watch::Receiver<Applied>) {
 }
 
 async fn tell_troubles(mut troubles: watch::Receiver<Option<String>>) {
-    while troubles.changed().await.is_ok() {
+    loop {
         if let Some(trouble) = &*troubles.borrow_and_update() {
-            eprintln!("error: on the line to the control plane: {trouble}");
+            eprintln!("error: {trouble}");
+        }
+        if troubles.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -9,7 +9,7 @@ use sinew_control::{Control, Entry};
 use sinew_node::registry::{Answer, Applied, Names, Registration, Registry, RegistryError, Routing};
 use sinew_spec::application::Application;
 use sinew_spec::name::{InstanceName, ServiceName};
-use sinew_spec::proxy::Published;
+use sinew_spec::proxy::{Published, Trust};
 use tokio::net::UnixListener;
 
 pub struct ControlRegistry(pub Control);
@@ -55,6 +55,10 @@ impl Registry for ControlRegistry {
 
     fn applied<'a>(&'a self, revision: u64, within: Duration) -> Answer<'a, bool> {
         Box::pin(async move { self.0.wait_applied(revision, within).await.is_complete() })
+    }
+
+    fn trust(&self, instance: &InstanceName) -> Trust {
+        self.0.trust(instance)
     }
 
     fn progress(&self) -> Applied {

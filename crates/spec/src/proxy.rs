@@ -162,12 +162,18 @@ pub const RESERVED_PORT: u16 = 64_999;
 pub enum ControlMessage {
     Config {
         config: Box<ProxyConfig>,
+        /// Of [`signed_configuration`]; absent: a control plane of protocol 0.
+        #[serde(default)]
+        signature: Option<Signature>,
     },
     /// Answer to `Certify`: PEM chain, leaf first, and the trust bundle.
     Certificate {
         chain_pem: String,
         bundle_pem: String,
         not_after_unix_ms: u64,
+        /// Of [`signed_certificate`]; absent: a control plane of protocol 0.
+        #[serde(default)]
+        signature: Option<Signature>,
     },
     Refused {
         reason: String,
@@ -194,6 +200,52 @@ pub enum ProxyMessage {
     Rejected { revision: u64, reason: String },
 }
 
+/// ECDSA P-256 with SHA-256, ASN.1, of the root of the trust domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature(pub Vec<u8>);
+
+/// What everything that is signed for a proxy begins with. No certificate does, so that the root's key never signs one by
+/// accident.
+pub const SIGNED_PREFIX: &[u8] = b"sinew signed 1\0";
+
+/// What is signed of a configuration: the proxy keeps both on disk, and believes them after a restart if they fit.
+/// A program that does not know all fields comes to another text, and waits for the control plane.
+pub fn signed_configuration(config: &ProxyConfig) -> Vec<u8> {
+    let text = serde_json::to_vec(config).expect("maps have string or number keys, paths were JSON before");
+    statement(&[b"configuration", &text])
+}
+
+/// What is signed of a certificate and the bundle that came with it.
+pub fn signed_certificate(
+    instance: &InstanceName,
+    chain_pem: &str,
+    bundle_pem: &str,
+    not_after_unix_ms: u64,
+) -> Vec<u8> {
+    let until = not_after_unix_ms.to_be_bytes();
+    let instance = instance.as_str().as_bytes();
+    statement(&[b"certificate", instance, chain_pem.as_bytes(), bundle_pem.as_bytes(), &until])
+}
+
+fn statement(parts: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = SIGNED_PREFIX.to_vec();
+    for part in parts {
+        bytes.extend((part.len() as u64).to_be_bytes());
+        bytes.extend(*part);
+    }
+    bytes
+}
+
+/// By what a proxy judges what it finds on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trust {
+    /// The root's public key: a point of P-256, uncompressed. Empty: nothing on disk is believed.
+    pub root_key: Vec<u8>,
+    pub bundle_pem: String,
+    /// The proxy has served this revision already: an older one on disk has been put there.
+    pub revision_min: u64,
+}
+
 /// The service that the gateway of every application is; no service of a file can be called so.
 pub const GATEWAY_SERVICE: &str = "_gateway";
 
@@ -213,6 +265,8 @@ pub struct Bootstrap {
     pub admin: PathBuf,
     /// Last-good configuration, kept by the proxy, read when the control plane is away at start.
     pub last_good: PathBuf,
+    #[serde(default)]
+    pub trust: Trust,
     /// True: end when descriptor 3 (a pipe's read end) reports end of file. Foreground `up`.
     pub lifeline: bool,
     /// Explicit posture: where the application listens on the host's loopback, by declared port. `None`: it is sealed.
@@ -247,7 +301,7 @@ mod tests {
             published: Vec::new(),
             limits: ProxyLimits::default(),
         };
-        let message = ControlMessage::Config { config: Box::new(config) };
+        let message = ControlMessage::Config { config: Box::new(config), signature: None };
         let text = serde_json::to_string(&message).expect("serializes");
         assert_eq!(serde_json::from_str::<ControlMessage>(&text).expect("reads back"), message);
     }

@@ -85,6 +85,11 @@ impl Proxy {
         }
     }
 
+    /// What it serves, as it said last; 0: nothing.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
     fn wanted(&self) -> Option<u64> {
         self.config.borrow().as_ref().map(|config| config.revision)
     }

@@ -70,7 +70,7 @@ impl Instance {
             routing: Routing::Out,
             listener,
         }]);
-        let sidecar = start(&sealed.folder, &name);
+        let sidecar = start(control, &sealed.folder, &name);
         Self { name, sealed, sidecar }
     }
 
@@ -91,7 +91,7 @@ impl Instance {
     }
 }
 
-fn start(folder: &Path, name: &InstanceName) -> Child {
+fn start(control: &Control, folder: &Path, name: &InstanceName) -> Child {
     let bootstrap = Bootstrap {
         posture: Posture::Sidecar,
         instance: name.clone(),
@@ -99,6 +99,7 @@ fn start(folder: &Path, name: &InstanceName) -> Child {
         init: Some(folder.join("init.sock")),
         admin: folder.join("admin.sock"),
         last_good: folder.join("last-good.json"),
+        trust: control.trust(name),
         lifeline: false,
         ports: None,
     };
@@ -166,7 +167,7 @@ fn a_call_goes_through_two_sidecars_and_outlives_one() {
         orders.kill_sidecar();
         let (answer, ()) =
             tokio::join!(web.sealed.exec(&["python3", "-c", ASK_ONCE, "http://orders:8000/b"]), async {
-                orders.sidecar = start(&orders.sealed.folder, &orders.name)
+                orders.sidecar = start(&control, &orders.sealed.folder, &orders.name)
             });
         assert_eq!(answer, (0, "orders /b".to_owned()));
 
