@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use sinew_spec::application::Application;
 use sinew_spec::egress::{self, HostAddresses};
 use sinew_spec::name::ServiceName;
-use sinew_spec::proxy::{RESOLVER_ADDRESS, VIRTUAL_NETWORK};
+use sinew_spec::proxy::{MESH_ADDRESS, OWN_ADDRESS, RESOLVER_ADDRESS, VIRTUAL_NETWORK};
 
 use crate::store::{Change, Record};
 
@@ -87,22 +87,25 @@ fn put(kind: &'static str, name: &str, address: Ipv4Addr) -> Change {
     Change::Put { kind, name: name.to_owned(), value: address.to_string().into_bytes() }
 }
 
-/// All of the network but its first address, the resolver, and its last one.
+/// Addresses of the network that mean something in every seal.
+const RESERVED: [Ipv4Addr; 3] = [RESOLVER_ADDRESS, OWN_ADDRESS.0, MESH_ADDRESS.0];
+
+/// All of the network but its first address, its last one, and those that are reserved.
 fn assignable() -> impl Iterator<Item = u32> {
     let first = VIRTUAL_NETWORK.0.to_bits();
     let size = 1u32 << (32 - VIRTUAL_NETWORK.1);
-    (first + 1..first + size - 1).filter(|bits| *bits != RESOLVER_ADDRESS.to_bits())
+    (first + 1..first + size - 1).filter(|bits| !RESERVED.contains(&Ipv4Addr::from_bits(*bits)))
 }
 
 fn is_assignable(address: Ipv4Addr) -> bool {
     let first = VIRTUAL_NETWORK.0.to_bits();
     let size = 1u32 << (32 - VIRTUAL_NETWORK.1);
     let bits = address.to_bits();
-    bits > first && bits < first + size - 1 && address != RESOLVER_ADDRESS
+    bits > first && bits < first + size - 1 && !RESERVED.contains(&address)
 }
 
 fn capacity() -> usize {
-    (1usize << (32 - VIRTUAL_NETWORK.1)) - 3
+    (1usize << (32 - VIRTUAL_NETWORK.1)) - 2 - RESERVED.len()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! From (application, what is there) to what every proxy is told. Pure: the same input gives the same output, and the
 //! revision is left at 0 for the caller to stamp.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sinew_spec::application::{Application, Service};
 use sinew_spec::egress;
@@ -75,13 +75,18 @@ impl View<'_> {
             config.egress = egress::plan(service, self.addresses.hosts()).1;
             config.inbound = Some(Inbound {
                 protocols: service.protocols.clone(),
+                declared: service.declared_ports(),
                 callers: self.callers(service),
                 draining: false,
             });
         } else {
             // Its service left the application: nobody calls it any more, and it ends what it has.
-            config.inbound =
-                Some(Inbound { protocols: BTreeMap::new(), callers: Vec::new(), draining: true });
+            config.inbound = Some(Inbound {
+                protocols: BTreeMap::new(),
+                declared: BTreeSet::new(),
+                callers: Vec::new(),
+                draining: true,
+            });
         }
         config
     }

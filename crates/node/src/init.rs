@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 mod explicit;
 mod filter;
 mod inside;
+mod listeners;
 mod log;
 mod netlink;
 mod network;

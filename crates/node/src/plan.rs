@@ -11,6 +11,7 @@ use nix::unistd::{Gid, Uid};
 use sinew_spec::application::{Application, FileContent, FileGrant, MountSource, Service};
 use sinew_spec::egress;
 use sinew_spec::name::InstanceName;
+use sinew_spec::proxy::OWN_ADDRESS;
 use sinew_spec::seal::{Command, SealFile, SealMount, SealSpec};
 
 use crate::beneath::{self, Writable};
@@ -217,7 +218,8 @@ pub fn hosts_file(service: &Service, instance: &InstanceName, names: &Names) -> 
     let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     let hostname = hostname(service, instance);
     if !names.services.contains_key(hostname.as_str()) {
-        text.push_str(&format!("127.0.0.1\t{hostname}\n"));
+        // Not loopback: who listens on its own name is meant to be called.
+        text.push_str(&format!("{}\t{hostname}\n", OWN_ADDRESS.0));
     }
     for (name, address) in &names.services {
         text.push_str(&format!("{address}\t{name}\n"));

@@ -116,6 +116,19 @@ impl Traffic {
         }
     }
 
+    /// Calls to ports on which the instances of a service listen on loopback alone, since they started.
+    pub fn loopback_only<'a>(&self, instances: impl Iterator<Item = &'a InstanceName>) -> BTreeMap<u16, u64> {
+        let mut counts = BTreeMap::new();
+        for stats in instances.filter_map(|instance| self.last.get(instance)) {
+            for (port, route) in stats.inbound.iter().filter(|(_, route)| route.loopback_only > 0) {
+                if let Ok(port) = port.parse() {
+                    *counts.entry(port).or_default() += route.loopback_only;
+                }
+            }
+        }
+        counts
+    }
+
     /// What the instances of a service tried to reach and were refused, since they started.
     pub fn refused<'a>(&self, instances: impl Iterator<Item = &'a InstanceName>) -> Vec<RefusedStatus> {
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();

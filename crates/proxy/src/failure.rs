@@ -25,6 +25,8 @@ pub enum Failure {
     /// No connection to the application, or to any sidecar in front of it: nothing was processed.
     ConnectFailed,
     ConnectTimeout,
+    /// The application listens on loopback alone, and the port is not declared.
+    LoopbackOnly,
     /// The other sidecar is not who it should be, or the handshake failed.
     Identity,
     /// Closed before the answer was complete.
@@ -41,7 +43,7 @@ impl Failure {
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::ClientGone => 0,
             Self::MethodRefused => 405,
-            Self::CallerRefused => 403,
+            Self::CallerRefused | Self::LoopbackOnly => 403,
             Self::NoEndpoint | Self::Overload | Self::ConnectFailed | Self::UnknownDestination => 503,
             Self::Identity | Self::UpstreamGone | Self::UpstreamMalformed => 502,
             Self::ConnectTimeout | Self::UpstreamTimeout => 504,
@@ -62,6 +64,7 @@ impl Failure {
             Self::Overload => "overload",
             Self::ConnectFailed => CONNECT_FAILED,
             Self::ConnectTimeout => "connect-timeout",
+            Self::LoopbackOnly => "loopback-only",
             Self::Identity => "identity",
             Self::UpstreamGone => "upstream-gone",
             Self::UpstreamMalformed => "upstream-malformed",
@@ -83,6 +86,9 @@ impl Failure {
             Self::Overload => "too many requests wait for a connection to the service",
             Self::ConnectFailed => "no instance of the service accepts connections on that port",
             Self::ConnectTimeout => "connecting to the service took too long",
+            Self::LoopbackOnly => {
+                "the service listens on loopback only on that port, which it does not declare (listen on 0.0.0.0, or `expose` it)"
+            }
             Self::Identity => "the other side did not prove the identity that was expected",
             Self::UpstreamGone => "the service closed the connection before it answered",
             Self::UpstreamMalformed => "the service's answer is not valid HTTP",
@@ -100,6 +106,7 @@ impl Failure {
             Self::Overload => Label::Overload,
             Self::ConnectFailed => Label::Connect,
             Self::ConnectTimeout => Label::ConnectTimeout,
+            Self::LoopbackOnly => Label::LoopbackOnly,
             Self::Identity => Label::Identity,
             Self::UpstreamGone => Label::UpstreamGone,
             Self::UpstreamMalformed => Label::UpstreamMalformed,

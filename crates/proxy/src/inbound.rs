@@ -7,7 +7,9 @@ use sinew_spec::application::Protocol;
 use sinew_telemetry::Outcome;
 use sinew_transport::Stream;
 use sinew_transport::stream::Raw;
-use sinew_transport::tls::{Accepted, Alpn, TCP_CONNECT_FAILED, TCP_CONNECTED, TCP_REFUSED};
+use sinew_transport::tls::{
+    Accepted, Alpn, TCP_CONNECT_FAILED, TCP_CONNECTED, TCP_LOOPBACK_ONLY, TCP_REFUSED,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 
@@ -80,6 +82,7 @@ async fn serve_tcp(worker: &Worker, snapshot: &Snapshot, mut stream: Stream, por
     let word = match &opened {
         Ok(_) => TCP_CONNECTED,
         Err(Failure::CallerRefused) => TCP_REFUSED,
+        Err(Failure::LoopbackOnly) => TCP_LOOPBACK_ONLY,
         Err(_) => TCP_CONNECT_FAILED,
     };
     let told = async {

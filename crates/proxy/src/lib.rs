@@ -109,6 +109,16 @@ pub trait Inside {
     fn port(&self, declared: u16) -> Option<u16> {
         Some(declared)
     }
+
+    /// A network of the application's own: it is dialed at its own address, and callers have one that is not loopback.
+    fn is_sealed(&self) -> bool {
+        false
+    }
+
+    /// Asked when nobody accepted a connection: whether the application listens on that port, but on loopback alone.
+    fn is_on_loopback_only(&self, _port: u16) -> Pin<Box<dyn Future<Output = bool> + '_>> {
+        Box::pin(async { false })
+    }
 }
 
 /// The host's own network: for the explicit posture, where the application listens on the host's loopback.

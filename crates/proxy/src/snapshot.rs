@@ -235,6 +235,11 @@ impl Snapshot {
         self.config.inbound.as_ref()?.protocols.get(&port).copied()
     }
 
+    /// Whether callers may have the port also where the application listens on loopback alone.
+    pub fn is_declared(&self, port: u16) -> bool {
+        self.config.inbound.as_ref().is_some_and(|inbound| inbound.declared.contains(&port))
+    }
+
     pub fn is_draining(&self) -> bool {
         self.config.inbound.as_ref().is_some_and(|inbound| inbound.draining)
     }

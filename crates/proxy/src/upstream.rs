@@ -1,17 +1,20 @@
 //! From a destination to a connection: choosing an endpoint, the hop's handshake, dialing the application.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+use sinew_spec::proxy::{MESH_ADDRESS, OWN_ADDRESS};
 use sinew_telemetry::RouteMetrics;
-use sinew_transport::tls::{Alpn, TCP_CONNECT_FAILED, TCP_CONNECTED};
+use sinew_transport::tls::{Alpn, TCP_CONNECT_FAILED, TCP_CONNECTED, TCP_LOOPBACK_ONLY};
 use sinew_transport::{Stream, hop};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use crate::Inside;
 use crate::balance;
 use crate::connection::Connection;
 use crate::failure::Failure;
@@ -86,7 +89,7 @@ impl Target {
                 let (connection, is_reused) = match idle {
                     Some(connection) => (connection, true),
                     None => {
-                        let stream = dial_application(worker, application, deadline).await?;
+                        let stream = dial_application(worker, snapshot, application, deadline).await?;
                         (Connection::new(stream, snapshot.limits.wire.head_bytes_max), false)
                     }
                 };
@@ -122,7 +125,7 @@ impl Target {
             }
             Self::Application(application) => {
                 let deadline = Instant::now() + snapshot.limits.connect_timeout;
-                let stream = dial_application(worker, application, deadline).await?;
+                let stream = dial_application(worker, snapshot, application, deadline).await?;
                 Ok(TcpUpstream { stream, _load: None })
             }
         }
@@ -230,33 +233,44 @@ async fn await_connected(stream: &mut Stream, deadline: Instant) -> Result<(), F
     match timeout_at(deadline, stream.read_u8()).await {
         Ok(Ok(TCP_CONNECTED)) => Ok(()),
         Ok(Ok(TCP_CONNECT_FAILED)) | Ok(Err(_)) => Err(Failure::ConnectFailed),
+        Ok(Ok(TCP_LOOPBACK_ONLY)) => Err(Failure::LoopbackOnly),
         Ok(Ok(_)) => Err(Failure::CallerRefused),
         Err(_) => Err(Failure::ConnectTimeout),
     }
 }
 
-/// Applications listen on 127.0.0.1, on ::1, or on both; what answered last is asked first.
+/// Where an application is dialed. In a seal its own address comes first: the kernel lets who listens on loopback alone
+/// not be reached there. For a declared port its loopback counts too.
+const DIALED: [IpAddr; 4] = [
+    IpAddr::V4(OWN_ADDRESS.0),
+    IpAddr::V6(OWN_ADDRESS.1),
+    IpAddr::V4(Ipv4Addr::LOCALHOST),
+    IpAddr::V6(Ipv6Addr::LOCALHOST),
+];
+
+/// How long an answer to why nobody accepts connections is good for.
+const REASON_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Applications listen on IPv4, on IPv6, or on both; what answered last is dialed first.
 async fn dial_application(
     worker: &Worker,
+    snapshot: &Snapshot,
     application: &Application,
     deadline: Instant,
 ) -> Result<Stream, Failure> {
     let inside = worker.inside().ok_or(Failure::ConnectFailed)?;
     let port = inside.port(application.port).ok_or(Failure::ConnectFailed)?;
-    let first = application.ipv6.get();
-    for ipv6 in [first, !first] {
-        let dialed = async {
-            let address = if ipv6 {
-                SocketAddr::from((Ipv6Addr::LOCALHOST, port))
-            } else {
-                SocketAddr::from((Ipv4Addr::LOCALHOST, port))
-            };
-            inside.socket(ipv6).await?.connect(address).await
-        };
-        let result: Result<io::Result<TcpStream>, _> = timeout_at(deadline, dialed).await;
-        match result {
+    let dialed = match (inside.is_sealed(), snapshot.is_declared(application.port)) {
+        (true, true) => &DIALED[..],
+        (true, false) => &DIALED[..2],
+        (false, _) => &DIALED[2..],
+    };
+    let first = application.answered.get().filter(|address| dialed.contains(address));
+    let others = dialed.iter().copied().filter(|address| Some(*address) != first);
+    for address in first.into_iter().chain(others) {
+        match timeout_at(deadline, dial_inside(inside, SocketAddr::new(address, port))).await {
             Ok(Ok(stream)) => {
-                application.ipv6.set(ipv6);
+                application.answered.set(Some(address));
                 return Ok(stream.into());
             }
             // Refused, or the family is not there at all.
@@ -264,5 +278,33 @@ async fn dial_application(
             Err(_) => return Err(Failure::ConnectTimeout),
         }
     }
+    if dialed.len() == 2 && is_on_loopback_only(inside, application, deadline).await {
+        return Err(Failure::LoopbackOnly);
+    }
     Err(Failure::ConnectFailed)
+}
+
+async fn dial_inside(inside: &dyn Inside, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = inside.socket(address.is_ipv6()).await?;
+    if inside.is_sealed() {
+        let source = match address {
+            SocketAddr::V4(_) => (MESH_ADDRESS.0, 0).into(),
+            SocketAddr::V6(_) => (MESH_ADDRESS.1, 0).into(),
+        };
+        socket.bind(source)?;
+    }
+    socket.connect(address).await
+}
+
+/// Bounded in what it costs: whoever calls a closed port again and again makes the init look once in a while.
+async fn is_on_loopback_only(inside: &dyn Inside, application: &Application, deadline: Instant) -> bool {
+    if let Some((asked, answer)) = application.on_loopback_only.get()
+        && asked.elapsed() < REASON_TIME_MAX
+    {
+        return answer;
+    }
+    let asked = timeout_at(deadline, inside.is_on_loopback_only(application.port));
+    let answer = asked.await.unwrap_or(false);
+    application.on_loopback_only.set(Some((Instant::now(), answer)));
+    answer
 }

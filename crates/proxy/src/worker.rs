@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,8 +50,10 @@ pub struct Phase {
 pub struct Application {
     pub port: u16,
     pub pool: Rc<Pool>,
-    /// The family that answered last; asked first next time.
-    pub ipv6: Cell<bool>,
+    /// The address that answered last; dialed first next time.
+    pub answered: Cell<Option<IpAddr>>,
+    /// When it was last asked why nobody answers, and whether it is that the application listens on loopback alone.
+    pub on_loopback_only: Cell<Option<(Instant, bool)>>,
     pub metrics: Arc<RouteMetrics>,
 }
 
@@ -106,7 +109,8 @@ impl Worker {
             Rc::new(Application {
                 port,
                 pool: Pool::new(bounds),
-                ipv6: Cell::new(false),
+                answered: Cell::new(None),
+                on_loopback_only: Cell::new(None),
                 metrics: self.registry.route(Direction::Inbound, &port.to_string()),
             })
         };

@@ -121,6 +121,13 @@ impl Service {
         }
     }
 
+    /// Ports that are meant for others: `ports`, `expose` and `x-sinew.protocol`. Not that of a health check, which may be
+    /// the launcher's business alone.
+    pub fn declared_ports(&self) -> BTreeSet<u16> {
+        let published = self.published.iter().map(|port| port.target);
+        published.chain(self.expose.iter().copied()).chain(self.protocols.keys().copied()).collect()
+    }
+
     /// Callers and callees share a network.
     pub fn may_call(&self, other: &Self) -> bool {
         !self.networks.is_disjoint(&other.networks)

@@ -1,9 +1,9 @@
 //! What a proxy is told: the whole configuration of one proxy process, replaced as a whole at each revision.
 //! `sinew proxy --config FILE` reads the same type from a file, so a proxy can run with no control plane at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,10 @@ impl ProxyConfig {
 pub struct Inbound {
     /// Declared protocols of the application's ports; other ports are detected.
     pub protocols: BTreeMap<u16, Protocol>,
+    /// Ports that the file names for callers. Others are reached only where the application does not listen on
+    /// loopback alone.
+    #[serde(default)]
+    pub declared: BTreeSet<u16>,
     /// Services whose identity may call; the gateway is one of them where a port is published.
     pub callers: Vec<ServiceName>,
     /// True: answer with `Connection: close` and close what is idle.
@@ -149,6 +153,13 @@ impl Default for ProxyLimits {
 pub const VIRTUAL_NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(198, 18, 0, 0), 15);
 /// The resolver inside every seal; queries to port 53 of it are redirected to the reserved port.
 pub const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// A seal's own address: what its host name means inside, and where its application is dialed. Only who listens on it, or
+/// on all addresses, answers there; who listens on loopback does not.
+pub const OWN_ADDRESS: (Ipv4Addr, Ipv6Addr) =
+    (Ipv4Addr::new(198, 19, 255, 253), Ipv6Addr::new(0xfd8b, 0x5e1d, 0x77c2, 0, 0, 0, 0, 2));
+/// Where callers seem to come from inside a seal: never loopback, which applications trust.
+pub const MESH_ADDRESS: (Ipv4Addr, Ipv6Addr) =
+    (Ipv4Addr::new(198, 19, 255, 254), Ipv6Addr::new(0xfd8b, 0x5e1d, 0x77c2, 0, 0, 0, 0, 1));
 /// The one loopback port inside a seal that is Sinew's (TCP: redirected outbound and DNS over TCP; UDP: DNS).
 /// UDP egress sockets follow it downwards: `RESERVED_PORT - 1 - i`. Outside Linux's default ephemeral range.
 pub const RESERVED_PORT: u16 = 64_999;
@@ -295,7 +306,12 @@ mod tests {
             namespace: ApplicationName::from("shop"),
             service: ServiceName::from("orders"),
             instance: InstanceName::from("orders-1"),
-            inbound: Some(Inbound { protocols, callers: Vec::new(), draining: false }),
+            inbound: Some(Inbound {
+                protocols,
+                declared: BTreeSet::from([1883]),
+                callers: Vec::new(),
+                draining: false,
+            }),
             destinations: Vec::new(),
             egress: Vec::new(),
             published: Vec::new(),

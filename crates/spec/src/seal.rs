@@ -3,12 +3,13 @@
 //! events are sent to connections that asked for them.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::application::Transport;
+use crate::proxy::OWN_ADDRESS;
 
 /// What launcher, init and proxy of one instance say to each other, here and in `proxy`. Raised with every change that
 /// the other side must know of; a launcher takes over instances from [`PROTOCOL_OLDEST`] on and replaces all others.
@@ -105,6 +106,19 @@ impl Command {
         let Some(ports) = &self.ports else { return Some(declared) };
         ports.iter().find(|(known, _)| *known == declared).map(|(_, given)| *given)
     }
+
+    /// Where the launcher and its user look for the service, in this order; callers come by another way.
+    pub fn dialed(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let all = [
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(Ipv6Addr::LOCALHOST),
+            IpAddr::V4(OWN_ADDRESS.0),
+            IpAddr::V6(OWN_ADDRESS.1),
+        ];
+        // Without a seal there is no address of its own.
+        let count = if self.ports.is_some() { 2 } else { all.len() };
+        all.into_iter().take(count)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -138,6 +152,10 @@ pub enum InitRequest {
         count: usize,
         ipv6: bool,
     },
+    /// Whether the application listens on that port, but on loopback alone.
+    IsOnLoopbackOnly {
+        port: u16,
+    },
     /// Replace the content of `/etc/hosts`, in place.
     Hosts {
         content: String,
@@ -168,6 +186,9 @@ pub enum InitReply {
     /// With that many descriptors.
     Dial {
         count: usize,
+    },
+    OnLoopbackOnly {
+        answer: bool,
     },
     Status {
         state: ServiceState,

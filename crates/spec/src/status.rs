@@ -36,6 +36,9 @@ pub struct ServiceStatus {
     pub waits_for: Vec<String>,
     pub traffic: TrafficStatus,
     pub refused: Vec<RefusedStatus>,
+    /// Ports on which it listens on loopback alone, and how many calls to them were refused.
+    #[serde(default)]
+    pub loopback_only: BTreeMap<u16, u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,6 +140,9 @@ pub struct RouteStats {
     pub errors: u64,
     pub connections: u64,
     pub in_flight: u64,
+    /// Refused, as the application listens on loopback alone.
+    #[serde(default)]
+    pub loopback_only: u64,
     /// Latency histogram: upper bounds in microseconds and cumulative counts.
     pub latency_us: Vec<(u64, u64)>,
 }

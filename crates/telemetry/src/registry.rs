@@ -55,10 +55,12 @@ pub enum Failure {
     UpstreamTimeout,
     /// The caller is not allowed to call.
     Denied,
+    /// The application listens on loopback alone, on a port that is not declared.
+    LoopbackOnly,
 }
 
 impl Failure {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ClientMalformed,
         Self::ClientGone,
         Self::ClientTimeout,
@@ -71,6 +73,7 @@ impl Failure {
         Self::UpstreamMalformed,
         Self::UpstreamTimeout,
         Self::Denied,
+        Self::LoopbackOnly,
     ];
 
     /// The value of the label `reason`.
@@ -88,12 +91,20 @@ impl Failure {
             Self::UpstreamMalformed => "upstream_malformed",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::Denied => "denied",
+            Self::LoopbackOnly => "loopback_only",
         }
     }
 
     /// The client's own doing: no error of the route.
     pub const fn is_clients(self) -> bool {
-        matches!(self, Self::ClientMalformed | Self::ClientGone | Self::ClientTimeout | Self::Denied)
+        matches!(
+            self,
+            Self::ClientMalformed
+                | Self::ClientGone
+                | Self::ClientTimeout
+                | Self::Denied
+                | Self::LoopbackOnly
+        )
     }
 }
 
@@ -369,6 +380,7 @@ impl RouteFigures {
             errors: self.errors,
             connections: self.connections,
             in_flight: self.in_flight,
+            loopback_only: self.failures[Failure::LoopbackOnly as usize],
             latency_us: cumulative(&self.latency_counts),
         }
     }

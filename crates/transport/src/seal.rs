@@ -92,6 +92,14 @@ impl InitClient {
         }
     }
 
+    /// Whether somebody listens on `port` inside, but on loopback alone.
+    pub async fn is_on_loopback_only(&self, port: u16) -> Result<bool, InitError> {
+        match self.request(&InitRequest::IsOnLoopbackOnly { port }, &[]).await? {
+            (InitReply::OnLoopbackOnly { answer }, _) => Ok(answer),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
     /// The service's pid as seen inside the seal.
     pub async fn start(&self, command: Command) -> Result<i32, InitError> {
         match self.request(&InitRequest::Start { command }, &[]).await? {

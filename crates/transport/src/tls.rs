@@ -54,6 +54,8 @@ pub const TCP_CONNECTED: u8 = 0;
 pub const TCP_CONNECT_FAILED: u8 = 1;
 /// The caller is not allowed, or the port speaks a declared protocol that is not plain TCP.
 pub const TCP_REFUSED: u8 = 2;
+/// The application listens on loopback only, and the port is not declared: it is not meant for callers.
+pub const TCP_LOOPBACK_ONLY: u8 = 3;
 
 impl Alpn {
     fn as_bytes(self) -> &'static [u8] {

@@ -63,11 +63,13 @@ fn records_that_are_no_address_of_ours_are_assigned_anew() {
         record("resolver", "198.18.0.1"),
         record("foreign", "10.0.0.1"),
         record("broken", "x"),
-        record("good", "198.19.255.254"),
+        record("own", "198.19.255.253"),
+        record("mesh", "198.19.255.254"),
+        record("good", "198.19.255.252"),
     ];
     let addresses = Addresses::from_records(&services, &[]);
     assert_eq!(addresses.services.len(), 1);
-    assert_eq!(addresses.service(&"good".into()), Some(Ipv4Addr::new(198, 19, 255, 254)));
+    assert_eq!(addresses.service(&"good".into()), Some(Ipv4Addr::new(198, 19, 255, 252)));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One probe: what it asks the instance, through sockets that were made inside its seal.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,12 +37,11 @@ pub async fn run(probe: &Probe, target: &Target<'_>, timeout: Duration) -> Resul
     }
 }
 
-/// Connects to the instance's loopback: IPv4 first, then IPv6 for those that listen there only.
+/// Connects to the instance's loopback, IPv4 first, and then to its own address, for those that listen there only.
 async fn dial(target: &Target<'_>, port: u16) -> Result<TcpStream, String> {
     let port = target.command.port(port).ok_or_else(|| format!("port {port} is not declared"))?;
-    let addresses: [SocketAddr; 2] = [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()];
     let mut first_error = None;
-    for address in addresses {
+    for address in target.command.dialed().map(|address| SocketAddr::new(address, port)) {
         match connect(target.init, address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => first_error = first_error.or(Some(error)),

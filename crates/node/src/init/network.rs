@@ -11,11 +11,11 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 use sinew_spec::application::Transport;
-use sinew_spec::proxy::RESERVED_PORT;
+use sinew_spec::proxy::{MESH_ADDRESS, RESERVED_PORT};
 use sinew_spec::seal::SealEgress;
 
 use super::netlink::{self, Messages};
-use super::rules;
+use super::{rules, sys};
 
 /// What cannot be set up, in words, and why.
 pub type Failure = String;
@@ -42,6 +42,8 @@ pub fn build(egress: &[SealEgress]) -> Result<Sockets, Failure> {
     if ipv6 {
         make_all_local(&route, IpAddr::V6(Ipv6Addr::LOCALHOST))
             .map_err(|e| format!("add the local IPv6 route: {e}"))?;
+        // Where every address is local, IPv4 lets a socket be bound to any; IPv6 only to those of an interface.
+        add_address(&route, MESH_ADDRESS.1).map_err(|e| format!("add the address of callers: {e}"))?;
     }
     // Every user may bind port 80 in a network of one's own.
     let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
@@ -92,10 +94,25 @@ fn made(address: SocketAddr, kind: SockType) -> io::Result<OwnedFd> {
     Ok(made)
 }
 
-/// An unconnected stream socket for dialing the application: it belongs to this network wherever it is used.
+/// An unconnected stream socket for dialing the application: it belongs to this network wherever it is used. Bound to an
+/// address it takes its port when it connects, so that one port serves for connections to different destinations.
 pub fn dial_socket(ipv6: bool) -> io::Result<OwnedFd> {
     let family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
-    Ok(socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?)
+    let made = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    sys::bind_address_without_port(&made)?;
+    Ok(made)
+}
+
+/// struct ifaddrmsg, RTM_NEWADDR
+fn add_address(route: &OwnedFd, address: Ipv6Addr) -> io::Result<()> {
+    let mut fixed = vec![libc::AF_INET6 as u8, 128, libc::IFA_F_NODAD as u8, libc::RT_SCOPE_UNIVERSE];
+    fixed.extend(LOOPBACK.to_ne_bytes());
+    let mut messages = Messages::new();
+    messages.begin(libc::RTM_NEWADDR, netlink::CREATE, &fixed);
+    messages.attribute(libc::IFA_LOCAL, &address.octets());
+    messages.attribute(libc::IFA_ADDRESS, &address.octets());
+    messages.acknowledge();
+    netlink::exchange(route, messages)
 }
 
 /// struct ifinfomsg, RTM_NEWLINK

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::SockProtocol;
 use sinew_spec::application::Transport;
-use sinew_spec::proxy::{RESERVED_PORT, RESOLVER_ADDRESS, VIRTUAL_NETWORK};
+use sinew_spec::proxy::{MESH_ADDRESS, OWN_ADDRESS, RESERVED_PORT, RESOLVER_ADDRESS, VIRTUAL_NETWORK};
 use sinew_spec::seal::SealEgress;
 
 use super::netlink::{self, APPEND, CREATE, Messages};
@@ -18,8 +18,15 @@ const LOG_GROUP: u16 = 1;
 /// Enough for the headers, which name the destination.
 const LOG_BYTES: u32 = 96;
 
-const LOOPBACK: [(IpAddr, u8); 2] =
-    [(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8), (IpAddr::V6(Ipv6Addr::LOCALHOST), 128)];
+/// Loopback, the seal's own address, and where callers come from: there answers go.
+const OWN: [(IpAddr, u8); 6] = [
+    (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+    (IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
+    (IpAddr::V4(OWN_ADDRESS.0), 32),
+    (IpAddr::V6(OWN_ADDRESS.1), 128),
+    (IpAddr::V4(MESH_ADDRESS.0), 32),
+    (IpAddr::V6(MESH_ADDRESS.1), 128),
+];
 
 const TABLE: &str = "sinew";
 const REDIRECT: &str = "redirect";
@@ -43,9 +50,9 @@ pub fn load(egress: &[SealEgress], udp_sockets: usize) -> io::Result<()> {
     rules.chain(REDIRECT, "nat", -100);
     rules.chain(REFUSE, "filter", 0);
 
-    // Loopback is the application's own, also where a declared network is so wide that it holds it: the sidecar would
+    // These are the application's own, also where a declared network is so wide that it holds it: the sidecar would
     // dial the host's.
-    for own in LOOPBACK {
+    for own in OWN {
         rules.rule(REDIRECT, |e| {
             e.destination_in(own.0, own.1);
             e.verdict(VERDICT_ACCEPT);
@@ -81,7 +88,7 @@ pub fn load(egress: &[SealEgress], udp_sockets: usize) -> io::Result<()> {
             e.reject(protocol);
         });
     }
-    for own in LOOPBACK {
+    for own in OWN {
         rules.rule(REFUSE, |e| {
             e.destination_in(own.0, own.1);
             e.verdict(VERDICT_ACCEPT);

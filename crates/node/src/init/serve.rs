@@ -16,6 +16,7 @@ use sinew_spec::seal::{
 use sinew_transport::descriptors;
 
 use super::explicit::{self, Listeners};
+use super::listeners;
 use super::log::Log;
 use super::network;
 use super::service::{self, NotStarted, Origin};
@@ -228,6 +229,10 @@ impl Seal {
             InitRequest::StandingSockets => self.standing_sockets().map_err(NotStarted::from),
             InitRequest::Listeners { destinations } => {
                 self.listeners(&destinations).map_err(NotStarted::from)
+            }
+            InitRequest::IsOnLoopbackOnly { port } => {
+                let answer = listeners::is_on_loopback_only(port);
+                Ok((InitReply::OnLoopbackOnly { answer }, Vec::new()))
             }
             InitRequest::DialSockets { count, ipv6 } => dial_sockets(count, ipv6).map_err(NotStarted::from),
             InitRequest::Hosts { content } => self.write_hosts(&content).map(done).map_err(NotStarted::from),

@@ -278,6 +278,26 @@ pub fn limit_processes(most: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// For a socket of the internet families.
+pub fn bind_address_without_port(socket: &OwnedFd) -> io::Result<()> {
+    let yes: libc::c_int = 1;
+    let size = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: pointer and length belong together.
+    check(
+        unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_IP,
+                libc::IP_BIND_ADDRESS_NO_PORT,
+                (&raw const yes).cast(),
+                size,
+            )
+        }
+        .into(),
+    )?;
+    Ok(())
+}
+
 pub fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the request takes a number, no pointer.
     check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) }.into())?;

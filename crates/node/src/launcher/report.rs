@@ -88,6 +88,7 @@ impl Launcher {
                 waits_for,
                 traffic: self.traffic.of(name),
                 refused: self.traffic.refused(instances.iter().map(|(name, _)| *name)),
+                loopback_only: self.traffic.loopback_only(instances.iter().map(|(name, _)| *name)),
                 instances: shown,
             }
         });

@@ -104,7 +104,7 @@ fn the_environment_is_what_the_file_says_and_five_more() {
 #[test]
 fn names_resolve_to_what_the_control_plane_says() {
     let hosts = Project::new("hosts").plan().expect("planned").seal.hosts;
-    let expect = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\torders-1\n\
+    let expect = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n198.19.255.253\torders-1\n\
                   198.18.0.2\torders\n198.18.0.3\tstock\n198.18.0.4\tplc.example\n";
     assert_eq!(hosts, expect);
 }

@@ -1,6 +1,6 @@
 //! A small mesh: sidecars with a test CA between scripted applications, all on one thread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -109,7 +109,12 @@ pub fn config(service: &str, instance: &str) -> ProxyConfig {
 
 /// The configuration of an instance of `orders` that `web` may call.
 pub fn callee(instance: &str) -> ProxyConfig {
-    let inbound = Inbound { protocols: BTreeMap::new(), callers: vec!["web".into()], draining: false };
+    let inbound = Inbound {
+        protocols: BTreeMap::new(),
+        declared: BTreeSet::new(),
+        callers: vec!["web".into()],
+        draining: false,
+    };
     ProxyConfig { inbound: Some(inbound), ..config("orders", instance) }
 }
 

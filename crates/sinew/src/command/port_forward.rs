@@ -1,6 +1,6 @@
 //! `sinew port-forward`: a loopback port of the host that leads into a seal, for a debugger or psql.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ async fn dial(client: &Client, name: &str, port: u16) -> Result<TcpStream, Failu
     };
     let init = InitClient::connect(&access.init_socket).await.map_err(|error| failed(&error))?;
     let mut refused = None;
-    for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+    for address in access.command.dialed() {
         let socket = init.dial(1, address.is_ipv6()).await.map_err(|error| failed(&error))?.pop();
         let Some(socket) = socket else { continue };
         match TcpSocket::from_std_stream(socket.into()).connect((address, inside).into()).await {

@@ -55,6 +55,14 @@ impl Inside for Stock {
             Ok(TcpSocket::from_std_stream(TcpStream::from(socket)))
         })
     }
+
+    fn is_sealed(&self) -> bool {
+        true
+    }
+
+    fn is_on_loopback_only(&self, port: u16) -> Pin<Box<dyn Future<Output = bool> + '_>> {
+        Box::pin(async move { self.0.is_on_loopback_only(port).await.unwrap_or(false) })
+    }
 }
 
 /// Without a seal: where the application listens on the host's loopback, by declared port. Other ports are never dialed:
@@ -91,20 +99,34 @@ impl Shared {
         if self.stock(ipv6).borrow().len() >= enough {
             return Ok(());
         }
-        let connected = match client.take() {
-            Some(connected) => connected,
-            None => InitClient::connect(&self.init).await.map_err(io::Error::other)?,
-        };
-        let sockets = connected.dial(if ipv6 { BATCH_V6 } else { BATCH_V4 }, ipv6).await;
-        // A refusal leaves the connection as it was; after anything else it is made anew.
-        if matches!(sockets, Ok(_) | Err(InitError::Refused(_))) {
-            *client = Some(connected);
-        }
-        let sockets = sockets.map_err(io::Error::other)?;
+        let count = if ipv6 { BATCH_V6 } else { BATCH_V4 };
+        let sockets = self.ask(&mut client, async |init| init.dial(count, ipv6).await).await?;
         if sockets.is_empty() {
             return Err(io::Error::other("the seal's init gave no sockets"));
         }
         self.stock(ipv6).borrow_mut().extend(sockets);
         Ok(())
+    }
+
+    async fn is_on_loopback_only(&self, port: u16) -> io::Result<bool> {
+        let mut client = self.client.lock().await;
+        self.ask(&mut client, async |init| init.is_on_loopback_only(port).await).await
+    }
+
+    async fn ask<T>(
+        &self,
+        client: &mut Option<InitClient>,
+        question: impl AsyncFnOnce(&InitClient) -> Result<T, InitError>,
+    ) -> io::Result<T> {
+        let connected = match client.take() {
+            Some(connected) => connected,
+            None => InitClient::connect(&self.init).await.map_err(io::Error::other)?,
+        };
+        let answer = question(&connected).await;
+        // A refusal leaves the connection as it was; after anything else it is made anew.
+        if matches!(answer, Ok(_) | Err(InitError::Refused(_))) {
+            *client = Some(connected);
+        }
+        answer.map_err(io::Error::other)
     }
 }

@@ -38,6 +38,7 @@ pub fn render(
         troubles.extend(starts(service, terminal, now_unix_ms));
         troubles.extend(waits(service, terminal));
         troubles.extend(refused(service, terminal));
+        troubles.extend(loopback_only(service, terminal));
     }
     troubles.extend(late_proxies(status, terminal));
     if !troubles.is_empty() {
@@ -311,6 +312,20 @@ fn refused(service: &ServiceStatus, terminal: &Terminal) -> Option<String> {
     });
     Some(format!(
         "{mark} {} was refused {total} {calls} outside the mesh: {}{more}\n{}",
+        service.name,
+        listed.join(", "),
+        terminal.paint(Paint::Dim, &advice)
+    ))
+}
+
+fn loopback_only(service: &ServiceStatus, terminal: &Terminal) -> Option<String> {
+    let (port, _) = service.loopback_only.first_key_value()?;
+    let listed: Vec<String> =
+        service.loopback_only.iter().map(|(port, count)| format!("port {port} ({count}x)")).collect();
+    let mark = terminal.paint(Paint::Warn, "!");
+    let advice = format!("  let others call it, if it is meant: listen on 0.0.0.0, or `expose: [{port}]`\n");
+    Some(format!(
+        "{mark} {} listens on loopback only, and calls were refused: {}\n{}",
         service.name,
         listed.join(", "),
         terminal.paint(Paint::Dim, &advice)

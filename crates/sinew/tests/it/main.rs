@@ -11,6 +11,7 @@ mod lifetimes;
 mod live;
 mod load;
 mod logs;
+mod loopback;
 mod memory;
 mod refused;
 mod seal;

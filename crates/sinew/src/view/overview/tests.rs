@@ -59,6 +59,15 @@ fn the_bound_on_processes_is_told_when_it_is_met() {
 }
 
 #[test]
+fn calls_to_loopback_are_explained() {
+    let mut status = sample::shop();
+    status.services[0].loopback_only = BTreeMap::from([(9229, 3), (9230, 1)]);
+    let shown = render(&status, &BTreeMap::new(), &Terminal::plain(), sample::NOW);
+    let words = "! db listens on loopback only, and calls were refused: port 9229 (3x), port 9230 (1x)\n  let others call it, if it is meant: listen on 0.0.0.0, or `expose: [9229]`\n";
+    assert!(shown.contains(words), "{shown}");
+}
+
+#[test]
 fn exit_codes_are_explained() {
     let mut status = sample::shop();
     status.services.truncate(1);
