@@ -84,6 +84,11 @@ impl Writable {
         Ok(())
     }
 
+    /// Whether the link at `path` is the word of who wrote the file.
+    pub fn follows(&self, path: &Path) -> bool {
+        self.split(path).is_none()
+    }
+
     /// The outermost folder above `path` that services write, and the way from there.
     fn split(&self, path: &Path) -> Option<(PathBuf, PathBuf)> {
         let above: Vec<&Path> = path.ancestors().skip(1).collect();

@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 mod explicit;
 mod filter;
 mod inside;
+mod keep;
+mod layer;
 mod listeners;
 mod log;
 mod netlink;

@@ -30,6 +30,18 @@ pub const FILES_BYTES_MAX: u64 = 1024 * 1024;
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Private to the seal, in memory.
 const HOME: &str = "/tmp";
+/// What an application is read from, also when it is made only later.
+const FILES: &[&str] = &[
+    ".env",
+    "compose.yaml",
+    "compose.yml",
+    "compose.override.yaml",
+    "compose.override.yml",
+    "docker-compose.yaml",
+    "docker-compose.yml",
+    "docker-compose.override.yaml",
+    "docker-compose.override.yml",
+];
 /// What a service gets from the launcher's environment unless the file says otherwise.
 const INHERITED: &[&str] = &["LANG", "LC_ALL", "TZ"];
 
@@ -145,7 +157,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
     let seal = SealSpec {
         hostname: hostname(service, request.instance),
         masked: masked(application, service, folders),
-        shown: shown(application, service, search, host),
+        shown: shown(application, service, search, host, &writable),
         mounts,
         writable: folders_written,
         tmpfs: service.tmpfs.clone(),
@@ -293,7 +305,13 @@ fn make_volume(path: &Path, (uid, gid): (u32, u32)) -> Result<(), PlanError> {
 }
 
 /// The project, what was asked for, and the installations of the programs on PATH.
-fn shown(application: &Application, service: &Service, search: &str, host: &Host) -> Vec<PathBuf> {
+fn shown(
+    application: &Application,
+    service: &Service,
+    search: &str,
+    host: &Host,
+    writable: &Writable,
+) -> Vec<PathBuf> {
     let mut shown: BTreeSet<PathBuf> = BTreeSet::from([application.folder.clone()]);
     if programs::is_hidden(&service.working_dir) && service.working_dir.is_dir() {
         // Outside the project: somebody wrote it down, so it is meant.
@@ -302,7 +320,7 @@ fn shown(application: &Application, service: &Service, search: &str, host: &Host
     shown.extend(service.read.iter().cloned());
     let homes = Homes::new(host.home.as_deref());
     let program = service.command.first().map_or("", String::as_str);
-    shown.extend(programs::shown(search, program, &service.working_dir, &homes));
+    shown.extend(programs::shown(search, program, &service.working_dir, &homes, writable));
     if let Some(found) = programs::locate(search, program, &service.working_dir)
         && programs::is_hidden(&found)
         && !shown.iter().any(|folder| found.starts_with(folder))
@@ -322,6 +340,7 @@ fn masked(application: &Application, service: &Service, folders: &Folders) -> Ve
     own.extend(program.as_deref());
 
     let mut masked: BTreeSet<PathBuf> = application.files.iter().cloned().collect();
+    masked.extend(FILES.iter().map(|name| application.folder.join(name)));
     for base in [folders.state.parent(), folders.run.parent()].into_iter().flatten() {
         // A base that holds the project would cover it; then the application's own folders are covered alone.
         if application.folder.starts_with(base) {

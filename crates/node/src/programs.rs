@@ -9,6 +9,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use crate::beneath::Writable;
+
 #[cfg(test)]
 mod tests;
 
@@ -54,10 +56,16 @@ pub fn is_hidden(path: &Path) -> bool {
 }
 
 /// Host folders to show for the folders of `search` (a PATH) and for `program` (the service's first word, looked up in
-/// `search` or relative to `working_dir`). What does not exist or may not be read is left out. Sorted; none lies
-/// within another.
-pub fn shown(search: &str, program: &str, working_dir: &Path, homes: &Homes) -> Vec<PathBuf> {
-    let mut found = Found { homes, folders: BTreeSet::new() };
+/// `search` or relative to `working_dir`). What does not exist or may not be read is left out. Links and scripts that a
+/// service may have written say nothing about the rest of the host. Sorted; none lies within another.
+pub fn shown(
+    search: &str,
+    program: &str,
+    working_dir: &Path,
+    homes: &Homes,
+    writable: &Writable,
+) -> Vec<PathBuf> {
+    let mut found = Found { homes, writable, folders: BTreeSet::new() };
     for folder in std::env::split_paths(search).filter(|folder| folder.is_absolute()) {
         found.search_folder(&folder);
     }
@@ -77,12 +85,16 @@ pub fn locate(search: &str, program: &str, working_dir: &Path) -> Option<PathBuf
 
 struct Found<'a> {
     homes: &'a Homes,
+    writable: &'a Writable,
     folders: BTreeSet<PathBuf>,
 }
 
 impl Found<'_> {
     fn search_folder(&mut self, folder: &Path) {
         let Ok(real) = fs::canonicalize(folder) else { return };
+        if real != folder && !self.is_trusted(folder) {
+            return;
+        }
         self.show_installation(folder);
         self.show_installation(&real);
         let Ok(entries) = fs::read_dir(&real) else { return };
@@ -102,7 +114,9 @@ impl Found<'_> {
             self.show_installation(folder);
         }
         self.follow(program);
-        if let Some(interpreter) = interpreter(program) {
+        if self.is_trusted(program)
+            && let Some(interpreter) = interpreter(program)
+        {
             self.program(&interpreter, depth + 1);
         }
     }
@@ -112,6 +126,9 @@ impl Found<'_> {
         let mut path = path.to_path_buf();
         for _ in 0..LINKS_MAX {
             let Ok(target) = fs::read_link(&path) else { break };
+            if !self.is_trusted(&path) {
+                return;
+            }
             path = path.parent().unwrap_or(Path::new("/")).join(target);
             let Some(folder) = path.parent().and_then(|folder| fs::canonicalize(folder).ok()) else { return };
             if !path.exists() {
@@ -119,6 +136,13 @@ impl Found<'_> {
             }
             self.show_installation(&folder);
         }
+    }
+
+    /// Whether no service may have put there what lies at `path`.
+    fn is_trusted(&self, path: &Path) -> bool {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return true };
+        let real = fs::canonicalize(folder);
+        self.writable.follows(path) && real.is_ok_and(|real| self.writable.follows(&real.join(name)))
     }
 
     /// `folder` holds programs: the installation that it belongs to.

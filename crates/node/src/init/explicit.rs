@@ -97,7 +97,7 @@ fn init(channel: &OwnedFd, spec: &SealSpec, guard: u32) -> Result<i32, String> {
     let handed = |number| sys::inherited(number).map_err(|e| format!("take over descriptor {number}: {e}"));
     let (hop, listener, log_folder) = (handed(HOP)?, handed(LISTENER)?, handed(LOG_FOLDER)?);
     let lifeline = handed(LIFELINE)?;
-    let origin = Origin { map_all_users: spec.map_all_users, out_of_memory: None, is_sealed: false };
+    let origin = Origin { map_all_users: spec.map_all_users, out_of_memory: None, filter: None };
     let seal = Seal::new(
         Around::Host(Listeners { hop, fixed: Vec::new() }),
         listener,

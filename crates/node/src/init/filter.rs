@@ -32,15 +32,12 @@ const NAMESPACES: i32 = libc::CLONE_NEWUSER
 /// Only for unshare(2): in the flags of clone(2) the bit belongs to the exit signal.
 const TIME_NAMESPACE: i32 = 0x80;
 
-/// Refused whatever their arguments are.
+/// Refused to everybody, whatever their arguments are.
 const REFUSED: &[libc::c_long] = &[
     // Mounts and roots.
     libc::SYS_mount,
-    libc::SYS_umount2,
     libc::SYS_pivot_root,
     libc::SYS_chroot,
-    libc::SYS_open_tree,
-    libc::SYS_move_mount,
     libc::SYS_fsopen,
     libc::SYS_fsconfig,
     libc::SYS_fsmount,
@@ -89,7 +86,19 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_ioperm,
 ];
 
-pub fn program() -> Vec<sock_filter> {
+/// What the init needs to keep folders as the host has them, and nobody else may.
+const OF_THE_INIT: &[libc::c_long] = &[libc::SYS_umount2, libc::SYS_open_tree, libc::SYS_move_mount];
+
+pub fn of_the_init() -> Vec<sock_filter> {
+    program(&[])
+}
+
+/// On top of the one that they get from the init.
+pub fn of_services() -> Vec<sock_filter> {
+    program(OF_THE_INIT)
+}
+
+fn program(refused_too: &[libc::c_long]) -> Vec<sock_filter> {
     let mut code = Code(Vec::new());
     let eperm = refuse(libc::EPERM);
 
@@ -99,7 +108,7 @@ pub fn program() -> Vec<sock_filter> {
     code.load(NUMBER_AT);
     code.jump(BPF_JGE, 0x4000_0000, eperm);
 
-    for number in REFUSED {
+    for number in REFUSED.iter().chain(refused_too) {
         code.jump(BPF_JEQ, *number as u32, eperm);
     }
     // Its flags lie in memory, where a filter cannot look. Programs then take clone(2), whose flags it sees.

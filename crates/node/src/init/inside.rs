@@ -6,17 +6,18 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
-use libc::sock_filter;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use serde::{Deserialize, Serialize};
 use sinew_spec::application::Transport;
 use sinew_spec::seal::{DESCRIPTORS_MAX, SealSpec};
 use sinew_transport::descriptors;
 
+use super::keep::Keeper;
+use super::layer::{self, Tree};
 use super::network::Failure;
 use super::serve::{Around, Seal, Standing};
 use super::service::Origin;
-use super::sys::{self, CAP_KILL, CAP_SETGID, CAP_SETUID, Fork};
+use super::sys::{self, CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, Fork};
 use super::{
     CHANNEL, HOP, LIFELINE, LISTENER, LOG_FOLDER, Report, SPEC, fail, filter, network, report, root,
 };
@@ -24,10 +25,14 @@ use super::{
 /// Standing sockets besides UDP egress, and the hosts file.
 const HANDED_OVER: usize = 5;
 
-/// What the child tells when all is built; with the descriptors of [`HANDED_OVER`], then UDP egress.
+/// What an init may still do. The last three: to keep trees ([`Keeper`]). Services and commands have none.
+const KEPT: &[u32] = &[CAP_KILL, CAP_SETUID, CAP_SETGID, CAP_SYS_ADMIN, CAP_DAC_OVERRIDE, CAP_CHOWN];
+
+/// What the child tells when all is built; with the descriptors of [`HANDED_OVER`], then UDP egress. One message for
+/// each tree follows.
 #[derive(Debug, Serialize, Deserialize)]
 enum Built {
-    Done { udp_egress: usize, lifeline: bool, log_bytes_max: u64, map_all_users: bool },
+    Done { udp_egress: usize, trees: usize, lifeline: bool, log_bytes_max: u64, map_all_users: bool },
     Failed { reason: Failure },
 }
 
@@ -65,19 +70,19 @@ fn prepare(channel: &OwnedFd) -> Result<Seal, Failure> {
     let built = receive(&ours)?;
     sys::wait_for(builder);
 
-    let filter = built.filter;
     sys::set_undumpable().map_err(|e| format!("close /proc/1: {e}"))?;
-    sys::give_up_capabilities(&[CAP_KILL, CAP_SETUID, CAP_SETGID])
-        .map_err(|e| format!("give up capabilities: {e}"))?;
+    sys::give_up_capabilities(KEPT).map_err(|e| format!("give up capabilities: {e}"))?;
     sys::set_no_new_privileges().map_err(|e| format!("forbid new privileges: {e}"))?;
-    sys::install_filter(&filter).map_err(|e| format!("install the filter of system calls: {e}"))?;
+    sys::install_filter(&filter::of_the_init())
+        .map_err(|e| format!("install the filter of system calls: {e}"))?;
 
     let [outbound_v4, outbound_v6, dns, refused, hosts] = built.sockets;
     let sockets = [outbound_v4, outbound_v6, dns, refused, hop];
     let standing = Standing { sockets, udp_egress: built.udp_egress };
-    let origin = Origin { map_all_users: built.map_all_users, out_of_memory, is_sealed: true };
+    let filter = Some(filter::of_services());
+    let origin = Origin { map_all_users: built.map_all_users, out_of_memory, filter };
     let lifeline = built.lifeline.then_some(lifeline);
-    let around = Around::Seal { standing, hosts: hosts.into() };
+    let around = Around::Seal { standing, hosts: hosts.into(), keeper: Keeper::new(built.trees) };
     Seal::new(around, listener, lifeline, log_folder, built.log_bytes_max, origin)
         .map_err(|e| format!("prepare to serve: {e}"))
 }
@@ -85,10 +90,10 @@ fn prepare(channel: &OwnedFd) -> Result<Seal, Failure> {
 struct Parts {
     sockets: [OwnedFd; HANDED_OVER],
     udp_egress: Vec<OwnedFd>,
+    trees: Vec<Tree>,
     lifeline: bool,
     log_bytes_max: u64,
     map_all_users: bool,
-    filter: Vec<sock_filter>,
 }
 
 fn receive(socket: &OwnedFd) -> Result<Parts, Failure> {
@@ -100,22 +105,29 @@ fn receive(socket: &OwnedFd) -> Result<Parts, Failure> {
     }
     match serde_json::from_slice(&buffer[..length]).map_err(|e| format!("take over what was built: {e}"))? {
         Built::Failed { reason } => Err(reason),
-        Built::Done { udp_egress, lifeline, log_bytes_max, map_all_users } => {
+        Built::Done { udp_egress, trees, lifeline, log_bytes_max, map_all_users } => {
             if sockets.len() != HANDED_OVER + udp_egress {
                 return Err(format!("{} descriptors were built", sockets.len()));
             }
             let udp_egress = sockets.split_off(HANDED_OVER);
             let sockets = sockets.try_into().map_err(|_| "descriptors are missing".to_owned())?;
-            Ok(Parts {
-                sockets,
-                udp_egress,
-                lifeline,
-                log_bytes_max,
-                map_all_users,
-                filter: filter::program(),
-            })
+            let trees: io::Result<Vec<_>> = (0..trees).map(|_| receive_tree(socket)).collect();
+            let trees = trees.map_err(|e| format!("take over what was built: {e}"))?;
+            Ok(Parts { sockets, udp_egress, trees, lifeline, log_bytes_max, map_all_users })
         }
     }
+}
+
+fn receive_tree(socket: &OwnedFd) -> io::Result<Tree> {
+    let (_, descriptors) = descriptors::receive(socket.as_fd(), &mut [0; 16])?;
+    let descriptors: [OwnedFd; layer::DESCRIPTORS] =
+        descriptors.try_into().map_err(|_| io::Error::other("a folder is missing"))?;
+    Tree::take_over(descriptors)
+}
+
+fn send_tree(socket: &OwnedFd, tree: Tree) -> io::Result<()> {
+    let descriptors = tree.hand_over()?;
+    descriptors::send(socket.as_fd(), b"tree", &descriptors.each_ref().map(AsFd::as_fd))
 }
 
 fn build_and_tell(spec: OwnedFd, socket: &OwnedFd, channel: &OwnedFd) -> i32 {
@@ -125,12 +137,12 @@ fn build_and_tell(spec: OwnedFd, socket: &OwnedFd, channel: &OwnedFd) -> i32 {
         descriptors::send(socket.as_fd(), &bytes, &sockets)
     };
     let told = match build(spec) {
-        Ok((done, network, hosts)) => {
+        Ok((done, network, hosts, trees)) => {
             let hosts = OwnedFd::from(hosts);
             let mut all =
                 vec![&network.outbound_v4, &network.outbound_v6, &network.dns, &network.refused, &hosts];
             all.extend(&network.udp_egress);
-            tell(&done, &all)
+            tell(&done, &all).and_then(|()| trees.into_iter().try_for_each(|tree| send_tree(socket, tree)))
         }
         Err(reason) => tell(&Built::Failed { reason }, &[]),
     };
@@ -140,7 +152,7 @@ fn build_and_tell(spec: OwnedFd, socket: &OwnedFd, channel: &OwnedFd) -> i32 {
     }
 }
 
-fn build(spec: OwnedFd) -> Result<(Built, network::Sockets, File), Failure> {
+fn build(spec: OwnedFd) -> Result<(Built, network::Sockets, File, Vec<Tree>), Failure> {
     let mut bytes = Vec::new();
     let mut file = File::from(spec);
     io::Seek::rewind(&mut file)
@@ -157,12 +169,13 @@ fn build(spec: OwnedFd) -> Result<(Built, network::Sockets, File), Failure> {
     let network = network::build(&spec.egress)?;
     std::fs::write("/proc/sys/user/max_user_namespaces", "0")
         .map_err(|e| format!("forbid further user namespaces: {e}"))?;
-    let hosts = root::build(&spec)?;
+    let (hosts, trees) = root::build(&spec)?;
     let done = Built::Done {
         udp_egress,
+        trees: trees.len(),
         lifeline: spec.lifeline,
         log_bytes_max: spec.log_bytes_max,
         map_all_users: spec.map_all_users,
     };
-    Ok((done, network, hosts))
+    Ok((done, network, hosts, trees))
 }

@@ -5,7 +5,6 @@
 //! covered on the way (the new root is built over `/tmp`) can still be a source.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,13 +15,14 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use sinew_spec::proxy::RESOLVER_ADDRESS;
 use sinew_spec::seal::{SealFile, SealSpec};
 
-use self::layer::Kind;
-use self::search::{DEPTH_MAX, SEARCHED_MAX, sockets, unreadable};
+use self::search::{DEPTH_MAX, SEARCHED_MAX, sockets};
 use self::sources::{Source, Sources, open_path};
+use super::layer::{Kind, Names, Tree};
 use super::network::Failure;
 use super::sys::{self, NO_DEVICES, NO_EXECUTE, NO_SET_UID, READ_ONLY};
 
 mod layer;
+mod masks;
 mod search;
 mod sources;
 
@@ -52,6 +52,10 @@ const ETC_MASKED: &[&str] = &[
 const PROC_READ_ONLY: &[&str] =
     &["sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "asound", "tty"];
 const PROC_MASKED: &[&str] = &[
+    // The machine's: how it was started, and where its memory lies.
+    "cmdline",
+    "iomem",
+    "ioports",
     "kcore",
     "keys",
     "key-users",
@@ -74,8 +78,9 @@ const SCRATCH: &str = "mode=755,size=10%,nr_inodes=131072";
 const WORKPLACE: &str = "/tmp";
 const LINKS_MAX: usize = 40;
 
-/// Builds the root and moves into it. The answer is `/etc/hosts`, open for writing: inside it is read-only.
-pub fn build(spec: &SealSpec) -> Result<File, Failure> {
+/// Builds the root and moves into it. The answer is `/etc/hosts`, open for writing (inside it is read-only), and what
+/// must be kept as the host has it.
+pub fn build(spec: &SealSpec) -> Result<(File, Vec<Tree>), Failure> {
     let sources = Sources::open(spec)?;
     let root = Root::make()?;
     let hosts = root.fill(spec, &sources)?;
@@ -86,7 +91,7 @@ pub fn build(spec: &SealSpec) -> Result<File, Failure> {
     let own = open_path(Path::new("/")).map_err(|e| format!("open the new root: {e}"))?;
     sys::restrict(own.as_fd(), READ_ONLY | NO_SET_UID | NO_DEVICES, false)
         .map_err(|e| format!("make the new root read-only: {e}"))?;
-    Ok(hosts)
+    Ok((hosts, root.into_trees()))
 }
 
 /// The new root while it is put together.
@@ -96,8 +101,11 @@ struct Root {
     made: PathBuf,
     /// One for everything that the service may write: one bound for all of it.
     scratch: PathBuf,
-    /// Private folders that stand for folders of the host; writable until all is built.
-    layers: RefCell<Vec<OwnedFd>>,
+    /// A folder of the new root that is covered by `/proc` before anything runs in it: what is mounted in it is reached
+    /// by no path.
+    held: OwnedFd,
+    /// Private folders that stand for folders of the host, and where they are; writable until all is built.
+    trees: RefCell<Vec<(PathBuf, Tree)>>,
 }
 
 impl Root {
@@ -107,11 +115,14 @@ impl Root {
             .map_err(|e| format!("keep mounts from the host: {e}"))?;
         let path = PathBuf::from(WORKPLACE);
         memory(&path, "mode=755,size=4m")?;
+        let proc = path.join("proc");
+        make_folder(&proc, 0o555)?;
         let root = Self {
             made: path.join(".made"),
             scratch: path.join(".scratch"),
+            held: open_path(&proc).map_err(|e| format!("open /proc of the new root: {e}"))?,
             path,
-            layers: RefCell::default(),
+            trees: RefCell::default(),
         };
         for (folder, options) in [(&root.made, "mode=755"), (&root.scratch, SCRATCH)] {
             make_folder(folder, 0o755)?;
@@ -134,7 +145,8 @@ impl Root {
     fn fill(&self, spec: &SealSpec, sources: &Sources) -> Result<File, Failure> {
         let host = READ_ONLY | NO_SET_UID | NO_DEVICES;
         for (name, source) in &sources.system {
-            self.show(&Path::new("/").join(name), source, host)?;
+            let place = Path::new("/").join(name);
+            self.show_masked(&place, source, host, sources.masks.below(&place), true)?;
         }
         for name in EMPTY {
             make_folder(&self.path.join(name), 0o755)?;
@@ -155,10 +167,14 @@ impl Root {
                 .map_err(|e| format!("link /var/{name}: {e}"))?;
         }
         for (written, real, source) in &sources.shown {
-            self.show(real, source, host)?;
+            if sources.masks.hide(real) {
+                continue;
+            }
+            self.show_masked(real, source, host, sources.masks.below(real), false)?;
             if written != real && self.resolve(written).is_none() {
                 let at = self.prepare_parent(written)?;
-                symlink(real, at).map_err(|e| format!("link {}: {e}", written.display()))?;
+                symlink(real, &at).map_err(|e| format!("link {}: {e}", written.display()))?;
+                self.keep(&at, None)?;
             }
         }
         for (index, target) in spec.tmpfs.iter().enumerate() {
@@ -166,26 +182,41 @@ impl Root {
             make_folder(&made, 0o1777)?;
             self.show(target, &Source::open(&made)?, NO_SET_UID | NO_DEVICES)?;
         }
-        for (wanted, _, source) in &sources.mounts {
+        for (wanted, real, source) in &sources.mounts {
             let attributes = NO_SET_UID | NO_DEVICES | if wanted.read_only { READ_ONLY } else { 0 };
-            self.show(&wanted.target, source, attributes)?;
+            self.show_masked(&wanted.target, source, attributes, sources.masks.below(real), true)?;
         }
-        self.mask(spec, sources)?;
+        self.hide_sockets(sources)?;
         for (index, file) in spec.files.iter().enumerate() {
             self.file(index, file)?;
         }
         let hosts = self.names(spec)?;
-        self.close_layers()?;
+        self.close_trees()?;
         Ok(hosts)
     }
 
     /// Attaches a source at a path of the new root; what is missing on the way is made.
     fn show(&self, target: &Path, source: &Source, attributes: u64) -> Result<(), Failure> {
+        self.show_masked(target, source, attributes, Names::default(), true)
+    }
+
+    /// The same without what has one of `names` in the source. `sockets`: whether those of the source that lie beside
+    /// hidden names are shown.
+    fn show_masked(
+        &self,
+        target: &Path,
+        source: &Source,
+        attributes: u64,
+        names: Names,
+        sockets: bool,
+    ) -> Result<(), Failure> {
         let failed = |e: io::Error| format!("show {} inside the seal: {e}", target.display());
         let (opened, folder) = match source {
             Source::Link(to) => {
                 let at = self.prepare_parent(target)?;
-                return symlink(to, at).map_err(failed);
+                symlink(to, &at).map_err(failed)?;
+                self.keep(&at, None)?;
+                return Ok(());
             }
             Source::Folder(opened) => (opened, true),
             Source::File(opened) => (opened, false),
@@ -200,6 +231,10 @@ impl Root {
         };
         let copy = sys::copy_tree(opened.as_fd()).map_err(failed)?;
         sys::restrict(copy.as_fd(), attributes, true).map_err(failed)?;
+        self.keep(&at, Some(if folder { Kind::Folder } else { Kind::File }))?;
+        if folder && !names.is_empty() {
+            return self.layer(&at, target, copy, names, sockets);
+        }
         let at = open_path(&at).map_err(failed)?;
         sys::attach(copy.as_fd(), at.as_fd()).map_err(failed)
     }
@@ -265,7 +300,6 @@ impl Root {
     /// of the init, hence `hidepid`: processes that may not be traced are not looked into.
     fn proc(&self, spec: &SealSpec) -> Result<(), Failure> {
         let at = self.path.join("proc");
-        make_folder(&at, 0o555)?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         // The group that may look at all is by default that of root; nobody is in the last one of the map.
         let options = if spec.map_all_users { "hidepid=1,gid=65535" } else { "hidepid=1" };
@@ -337,32 +371,7 @@ impl Root {
             .map_err(|e| format!("make /dev read-only: {e}"))
     }
 
-    fn mask(&self, spec: &SealSpec, sources: &Sources) -> Result<(), Failure> {
-        let etc = self.path.join("etc");
-        let mut hidden: BTreeSet<PathBuf> = ETC_MASKED.iter().map(|name| etc.join(name)).collect();
-        // Inside, root is the host's root to the file system: what only root may read is hidden.
-        if spec.map_all_users {
-            for folder in [etc, self.path.join("opt"), self.path.join("usr/local/etc")] {
-                unreadable(&folder, &mut { SEARCHED_MAX }, &mut hidden);
-            }
-        }
-        for path in hidden {
-            self.hide(&path)?;
-        }
-        for path in &sources.masked {
-            if let Some(at) = self.resolve(path) {
-                self.hide(&at)?;
-            }
-            // The same again where a mount shows a folder above it at another place.
-            for (wanted, real, _) in &sources.mounts {
-                if let Ok(below) = path.strip_prefix(real)
-                    && let Some(at) = self.resolve(&wanted.target.join(below))
-                    && below != Path::new("")
-                {
-                    self.hide(&at)?;
-                }
-            }
-        }
+    fn hide_sockets(&self, sources: &Sources) -> Result<(), Failure> {
         let mut left = SEARCHED_MAX;
         for (_, real, source) in &sources.shown {
             if let (Source::Folder(_), Some(at)) = (source, self.resolve(real)) {

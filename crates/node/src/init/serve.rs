@@ -16,6 +16,7 @@ use sinew_spec::seal::{
 use sinew_transport::descriptors;
 
 use super::explicit::{self, Listeners};
+use super::keep::Keeper;
 use super::listeners;
 use super::log::Log;
 use super::network;
@@ -29,6 +30,10 @@ const READS_PER_TURN: usize = 8;
 const NO_SEAL: &str = "there is no seal: the explicit posture";
 /// How long the end of a service waits for killed leftovers (a process in an uninterruptible call may take long).
 const LEFTOVERS_MS_MAX: u64 = 5_000;
+
+/// Descriptors that are always polled, before outputs and connections.
+const FIXED: usize = 4;
+const NOBODY: pollfd = pollfd { fd: -1, events: 0, revents: 0 };
 
 /// After as long without an event, memory that only events need is given back.
 const IDLE_MS: i32 = 200;
@@ -44,6 +49,7 @@ pub enum Around {
     Seal {
         standing: Standing,
         hosts: File,
+        keeper: Keeper,
     },
     /// Explicit posture.
     Host(Listeners),
@@ -129,17 +135,18 @@ impl Seal {
 
     fn turn(&mut self) -> io::Result<()> {
         let mut polled = vec![wait_for(&self.signals), wait_for(&self.listener)];
-        polled.push(self.lifeline.as_ref().map_or(pollfd { fd: -1, events: 0, revents: 0 }, wait_for));
+        polled.push(self.lifeline.as_ref().map_or(NOBODY, wait_for));
+        polled.push(self.keeper().and_then(|keeper| keeper.changes()).map_or(NOBODY, wait_for));
         polled.extend(self.outputs.iter().map(|output| wait_for(&output.pipe)));
         polled.extend(self.connections.iter().map(|connection| wait_for(&connection.socket)));
-        if !sys::poll(&mut polled, self.timeout_ms())? && self.ending.is_none() {
+        if !sys::poll(&mut polled, self.timeout_ms())? && self.ending.is_none() && self.due_ms() != Some(0) {
             if self.log.due(Instant::now()).is_some_and(|due| !due.is_zero()) {
                 return Ok(());
             }
             self.log.rest();
             // Nothing but the wait itself comes after it, or the pages would be back at once.
             sys::give_memory_back();
-            sys::poll(&mut polled, -1)?;
+            sys::poll(&mut polled, self.due_ms().unwrap_or(-1))?;
         }
 
         let ready = |index: usize| polled[index].revents != 0;
@@ -149,11 +156,12 @@ impl Seal {
         if ready(0) {
             self.ended |= sys::drain_signals(&self.signals);
         }
-        if (3..3 + outputs).any(ready) {
+        self.keep_trees(ready(3));
+        if (FIXED..FIXED + outputs).any(ready) {
             self.read_outputs(READS_PER_TURN);
         }
         for index in 0..self.connections.len() {
-            if ready(3 + outputs + index) {
+            if ready(FIXED + outputs + index) {
                 self.requests(index);
             }
         }
@@ -168,12 +176,39 @@ impl Seal {
     }
 
     fn timeout_ms(&self) -> i32 {
-        let Some(ending) = &self.ending else {
-            let due = self.log.due(Instant::now()).map(|due| due.as_millis() as i32 + 1);
-            return due.map_or(IDLE_MS, |due| due.min(IDLE_MS));
+        let own = match &self.ending {
+            Some(ending) => {
+                let left = Duration::from_millis(LEFTOVERS_MS_MAX).saturating_sub(ending.since.elapsed());
+                left.as_millis() as i32 + 1
+            }
+            None => {
+                let due = self.log.due(Instant::now()).map(|due| due.as_millis() as i32 + 1);
+                due.map_or(IDLE_MS, |due| due.min(IDLE_MS))
+            }
         };
-        let left = Duration::from_millis(LEFTOVERS_MS_MAX).saturating_sub(ending.since.elapsed());
-        left.as_millis() as i32 + 1
+        self.due_ms().map_or(own, |due| due.min(own))
+    }
+
+    /// Until folders are to be renewed. `None`: when something happens in them.
+    fn due_ms(&self) -> Option<i32> {
+        let left = self.keeper()?.due()?.saturating_duration_since(Instant::now());
+        Some(left.as_micros().div_ceil(1000).min(1 << 30) as i32)
+    }
+
+    fn keeper(&self) -> Option<&Keeper> {
+        match &self.around {
+            Around::Seal { keeper, .. } => Some(keeper),
+            Around::Host(_) => None,
+        }
+    }
+
+    /// What cannot be shown to the service is told to who reads its log.
+    fn keep_trees(&mut self, told: bool) {
+        let Around::Seal { keeper, .. } = &mut self.around else { return };
+        if let Some(trouble) = keeper.turn(told) {
+            let line = format!("sinew: {trouble}\n");
+            self.log.add(Stream::Error, &mut Vec::new(), line.as_bytes(), now_unix_ms(), Instant::now());
+        }
     }
 
     /// Only processes of the launcher's user, outside of the seal, are served.

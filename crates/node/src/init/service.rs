@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use libc::sock_filter;
 use nix::sys::stat::{Mode, umask};
 use sinew_spec::seal::Command;
 
@@ -38,8 +39,8 @@ pub struct Origin {
     pub map_all_users: bool,
     /// `oom_score_adj` of the init, open since before that file belonged to nobody.
     pub out_of_memory: Option<File>,
-    /// False: the explicit posture.
-    pub is_sealed: bool,
+    /// For system calls; `None`: the explicit posture.
+    pub filter: Option<Vec<sock_filter>>,
 }
 
 impl Origin {
@@ -114,7 +115,7 @@ impl Program {
 
     /// In the child. Returns only with the reason why the program could not be started.
     fn run(&self, command: &Command, streams: [BorrowedFd<'_>; 3], tty: bool, origin: &Origin) -> NotStarted {
-        let place = if origin.is_sealed { " inside the seal" } else { "" };
+        let place = if origin.filter.is_some() { " inside the seal" } else { "" };
         match self.prepare(command, streams, tty, origin, place) {
             Ok(()) => self.execute(command, place),
             Err(reason) => reason.into(),
@@ -147,9 +148,12 @@ impl Program {
         if let Some(most) = command.processes_max {
             sys::limit_processes(most).map_err(failed("bound the number of processes"))?;
         }
-        if !origin.is_sealed {
+        match &origin.filter {
+            Some(filter) => {
+                sys::install_filter(filter).map_err(failed("install the filter of system calls"))?
+            }
             // Forgotten when the user changes, so after that.
-            sys::die_with_parent(libc::SIGKILL).map_err(failed("end with the supervisor"))?;
+            None => sys::die_with_parent(libc::SIGKILL).map_err(failed("end with the supervisor"))?,
         }
         std::env::set_current_dir(&command.working_dir)
             .map_err(|e| format!("enter {}{place}: {e}", command.working_dir.display()))

@@ -229,10 +229,13 @@ pub fn keep_capabilities_across_exec() -> io::Result<()> {
     Ok(())
 }
 
+pub const CAP_CHOWN: u32 = 0;
+pub const CAP_DAC_OVERRIDE: u32 = 1;
 pub const CAP_KILL: u32 = 5;
 pub const CAP_SETGID: u32 = 6;
 pub const CAP_SETUID: u32 = 7;
 const CAP_SETPCAP: u32 = 8;
+pub const CAP_SYS_ADMIN: u32 = 21;
 
 /// Nothing that this process starts can ever have a capability; it keeps `kept` itself.
 pub fn give_up_capabilities(kept: &[u32]) -> io::Result<()> {
@@ -364,6 +367,16 @@ pub fn restrict(mount: BorrowedFd<'_>, attributes: u64, recursive: bool) -> io::
 
 /// Attaches a detached mount on top of what `target` is.
 pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    move_mount(mount, target, 0)
+}
+
+/// Attaches a detached mount beneath the mount whose root `target` is: it comes to light when that one goes. Linux 6.5.
+pub fn attach_beneath(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    const BENEATH: libc::c_uint = 0x200;
+    move_mount(mount, target, BENEATH)
+}
+
+fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>, flags: libc::c_uint) -> io::Result<()> {
     const FROM_EMPTY_AND_TO_EMPTY: libc::c_uint = 0x4 | 0x40;
     // SAFETY: both paths are constants.
     check(unsafe {
@@ -373,7 +386,7 @@ pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
             c"".as_ptr(),
             target.as_raw_fd(),
             c"".as_ptr(),
-            FROM_EMPTY_AND_TO_EMPTY,
+            FROM_EMPTY_AND_TO_EMPTY | flags,
         )
     })?;
     Ok(())
@@ -542,6 +555,33 @@ pub fn drain_signals(descriptor: &OwnedFd) -> bool {
         }
         other |= info.ssi_signo != libc::SIGCHLD as u32;
     }
+}
+
+/// Tells of changes in folders. Errors: `EMFILE`, the user has as many as the host allows.
+pub fn changes() -> io::Result<OwnedFd> {
+    // SAFETY: plain call; the result is ours.
+    owned(unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) }.into())
+}
+
+/// Entries of `folder` that come, go, or were written. The answer names the folder to [`forget`]; it is the same for
+/// the same folder.
+pub fn watch(changes: &OwnedFd, folder: BorrowedFd<'_>) -> io::Result<i32> {
+    let mask = libc::IN_CREATE
+        | libc::IN_DELETE
+        | libc::IN_MOVED_FROM
+        | libc::IN_MOVED_TO
+        | libc::IN_CLOSE_WRITE
+        | libc::IN_ONLYDIR;
+    let path = CString::new(format!("/proc/self/fd/{}", folder.as_raw_fd())).map_err(io::Error::other)?;
+    // SAFETY: the path outlives the call.
+    let watch = unsafe { libc::inotify_add_watch(changes.as_raw_fd(), path.as_ptr(), mask) };
+    check(watch.into())?;
+    Ok(watch)
+}
+
+pub fn forget(changes: &OwnedFd, watch: i32) {
+    // SAFETY: plain call. An error: the folder is gone, and its watch with it.
+    unsafe { libc::inotify_rm_watch(changes.as_raw_fd(), watch) };
 }
 
 /// Waits until one of `polled` is ready, or `timeout_ms` (-1: for ever) have passed: then the answer is false.

@@ -30,9 +30,18 @@ impl Home {
     /// `search` and the answer are relative to the home.
     #[track_caller]
     fn check(&self, search: &[&str], program: &str, expect: &[&str]) {
+        self.check_with(&[], search, program, expect);
+    }
+
+    /// Services may write in `written`.
+    #[track_caller]
+    fn check_with(&self, written: &[&str], search: &[&str], program: &str, expect: &[&str]) {
+        let written: Vec<PathBuf> = written.iter().map(|folder| self.0.join(folder)).collect();
+        let writable = Writable::new(&written);
         let search = std::env::join_paths(search.iter().map(|folder| self.0.join(folder))).expect("a PATH");
         let homes = Homes::new(Some(&self.0));
-        let found = shown(search.to_str().expect("text"), program, &self.0.join("project"), &homes);
+        let found =
+            shown(search.to_str().expect("text"), program, &self.0.join("project"), &homes, &writable);
         let expect: Vec<PathBuf> = expect.iter().map(|path| self.0.join(path)).collect();
         assert_eq!(found, expect);
     }
@@ -92,5 +101,25 @@ fn a_program_of_the_project_brings_what_it_links_to_and_its_interpreter() {
 #[test]
 fn system_folders_are_shown_already() {
     let homes = Homes::new(None);
-    assert_eq!(shown("/usr/bin:/bin::relative", "sh", Path::new("/"), &homes), Vec::<PathBuf>::new());
+    let found = shown("/usr/bin:/bin::relative", "sh", Path::new("/"), &homes, &Writable::default());
+    assert_eq!(found, Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_a_service_may_have_written_shows_nothing() {
+    let home = Home::new("planted");
+    home.file(".ssh/id_rsa", "").file("tool/bin/tool", "").file("tool/token", "");
+    let target = |name: &str| home.0.join(name);
+    home.link("project/data/app", &target(".ssh/id_rsa"));
+    home.file("project/data/script", &format!("#!{}\n", target("tool/bin/tool").display()));
+    home.link("project/data/deep/link", &target("tool"));
+    home.link("project/data/bin/tool", &target("tool/bin/tool"));
+    // Whoever wrote the file made these.
+    home.check(&[], "data/app", &[".ssh"]);
+    home.check(&[], "data/script", &["tool"]);
+    for program in ["data/app", "data/script", "data/deep/link/bin/tool", "./data/bin/tool"] {
+        home.check_with(&["project/data"], &[], program, &[]);
+    }
+    home.check_with(&["project/data"], &["project/data/deep/link/bin"], "tool", &[]);
+    home.check_with(&["project/data"], &["project/data/bin"], "tool", &["project/data"]);
 }

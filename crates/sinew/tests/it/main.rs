@@ -4,6 +4,7 @@ mod bounds;
 mod cli;
 mod explicit;
 mod harness;
+mod hidden;
 mod hostile;
 mod install;
 mod launcher;

@@ -22,6 +22,7 @@ use crate::harness::{ORDINARY, User, binary, users};
 
 mod files;
 mod inside;
+mod masks;
 mod network;
 mod probe;
 

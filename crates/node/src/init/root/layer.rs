@@ -1,28 +1,25 @@
-//! Places that the host does not have, in folders that are the host's and read-only: `/etc/app/settings.json`. A private
-//! folder in memory takes the place of the nearest one that exists, with everything that is in it shown again; what is
-//! missing is made there, and nothing on the host. It is read-only for the service like the folder that it stands for.
+//! Private folders in the place of the host's (`init::layer`): where something must not be seen, and for places that the
+//! host does not have in folders that are the host's and read-only (`/etc/app/settings.json`). What is missing is made
+//! there, and nothing on the host. The private folder is read-only for the service.
 
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+
+use nix::sys::stat::{Mode, mkdirat};
 
 use super::sources::open_path;
 use super::{Root, place_missing};
+use crate::init::layer::{Kind, Names, Pace, Tree, make_alike, open_root};
 use crate::init::network::Failure;
 use crate::init::sys::{self, NO_DEVICES, NO_SET_UID, READ_ONLY};
 
-/// Each becomes a mount.
-const ENTRIES_MAX: usize = 8 * 1024;
+/// Of a seal: each takes descriptors of the init.
+const TREES_MAX: usize = 64;
 /// Views of the kernel and its devices: nothing is made there.
 const KERNEL: &[&str] = &["proc", "sys", "dev"];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Folder,
-    File,
-}
 
 impl Root {
     /// Makes an empty folder or file at a place of the new root whose parent is there.
@@ -30,7 +27,7 @@ impl Root {
         let failed = |error| place_missing(at, &error);
         match (make(at, kind), at.parent()) {
             (Err(error), Some(parent)) if is_the_hosts(&error) && self.may_be_layered(parent) => {
-                self.layer_over(parent).map_err(failed)?;
+                self.layer_over(parent)?;
                 make(at, kind).map_err(failed)
             }
             (made, _) => made.map_err(failed),
@@ -41,59 +38,86 @@ impl Root {
         !KERNEL.iter().any(|kernel| folder.starts_with(self.path.join(kernel)))
     }
 
-    fn layer_over(&self, folder: &Path) -> io::Result<()> {
-        let mut layers = self.layers.borrow_mut();
-        let made = self.made.join(format!("layer{}", layers.len()));
-        let found = fs::metadata(folder)?;
-        fs::create_dir(&made)?;
-        for (count, entry) in fs::read_dir(folder)?.enumerate() {
-            if count == ENTRIES_MAX {
-                return Err(io::Error::other(format!("more than {ENTRIES_MAX} files are beside it")));
-            }
-            match show_again(&entry?.path(), &made) {
-                // The host goes on meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                shown => shown?,
-            }
+    fn layer_over(&self, folder: &Path) -> Result<(), Failure> {
+        let inside = Path::new("/").join(folder.strip_prefix(&self.path).unwrap_or(folder));
+        let failed = |e: io::Error| format!("make a place in {} inside the seal: {e}", inside.display());
+        let copy = sys::copy_tree(open_path(folder).map_err(failed)?.as_fd()).map_err(failed)?;
+        self.keep(folder, Some(Kind::Folder))?;
+        self.layer(folder, &inside, copy, Names::default(), true)
+    }
+
+    /// Shows the root of a mount at a place of the new root, entry by entry. `inside`: the place as the service knows it.
+    pub(super) fn layer(
+        &self,
+        at: &Path,
+        inside: &Path,
+        original: OwnedFd,
+        names: Names,
+        sockets: bool,
+    ) -> Result<(), Failure> {
+        let index = self.trees.borrow().len();
+        if index == TREES_MAX {
+            return Err(format!("more than {TREES_MAX} folders of a seal hold something that is hidden"));
         }
-        // Whom it belongs to on the host may not exist inside.
-        let _ = chown(&made, Some(found.uid()), Some(found.gid()));
-        fs::set_permissions(&made, fs::Permissions::from_mode(found.mode() & 0o7777))?;
-        let layer = sys::copy_tree(open_path(&made)?.as_fd())?;
-        sys::attach(layer.as_fd(), open_path(folder)?.as_fd())?;
-        layers.push(layer);
+        let tree = self.tree(index, at, inside, original, names, sockets);
+        let tree = tree.map_err(|e| format!("show {} inside the seal: {e}", inside.display()))?;
+        if let Some(trouble) = tree.renew(Pace::AtOnce, &mut |_| {}).trouble {
+            return Err(trouble);
+        }
+        self.trees.borrow_mut().push((at.to_path_buf(), tree));
         Ok(())
     }
 
+    fn tree(
+        &self,
+        index: usize,
+        at: &Path,
+        inside: &Path,
+        original: OwnedFd,
+        names: Names,
+        sockets: bool,
+    ) -> io::Result<Tree> {
+        let held = index.to_string();
+        mkdirat(&self.held, held.as_str(), Mode::S_IRWXU)?;
+        let held = nix::fcntl::openat(&self.held, held.as_str(), nix::fcntl::OFlag::O_PATH, Mode::empty())?;
+        sys::attach(original.as_fd(), held.as_fd())?;
+        let original = open_root(&original)?;
+
+        let made = self.made.join(format!("tree{index}"));
+        fs::create_dir(&made)?;
+        let made = OwnedFd::from(fs::File::open(&made)?);
+        make_alike(made.as_fd(), &fs::File::from(original.try_clone()?).metadata()?)?;
+        let seen = sys::copy_tree(made.as_fd())?;
+        sys::attach(seen.as_fd(), open_path(at)?.as_fd())?;
+        Ok(Tree::new(inside.into(), original, made, seen, names, sockets))
+    }
+
+    /// Something of the seal's own comes to a place of the new root: the tree that the place lies in leaves it alone.
+    pub(super) fn keep(&self, at: &Path, kind: Option<Kind>) -> Result<(), Failure> {
+        let mut trees = self.trees.borrow_mut();
+        // The innermost one, and of those in one place the last.
+        let within = trees.iter_mut().filter_map(|(root, tree)| Some((at.strip_prefix(&*root).ok()?, tree)));
+        let innermost =
+            within.reduce(|a, b| if b.0.as_os_str().len() <= a.0.as_os_str().len() { b } else { a });
+        let kept = innermost.map_or(Ok(()), |(below, tree)| tree.keep(below, kind));
+        kept.map_err(|e| place_missing(at, &e))
+    }
+
     /// Everything is in its place.
-    pub(super) fn close_layers(&self) -> Result<(), Failure> {
+    pub(super) fn close_trees(&self) -> Result<(), Failure> {
         let close =
-            |layer: &OwnedFd| sys::restrict(layer.as_fd(), READ_ONLY | NO_SET_UID | NO_DEVICES, false);
-        let closed = self.layers.borrow().iter().try_for_each(close);
+            |tree: &Tree| sys::restrict(tree.seen().as_fd(), READ_ONLY | NO_SET_UID | NO_DEVICES, false);
+        let closed = self.trees.borrow().iter().try_for_each(|(_, tree)| close(tree));
         closed.map_err(|e| format!("make a folder read-only: {e}"))
+    }
+
+    pub(super) fn into_trees(self) -> Vec<Tree> {
+        self.trees.into_inner().into_iter().map(|(_, tree)| tree).collect()
     }
 }
 
 fn is_the_hosts(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM))
-}
-
-/// A copy of the mount keeps what the service may do with it.
-fn show_again(entry: &Path, folder: &Path) -> io::Result<()> {
-    let Some(name) = entry.file_name() else { return Ok(()) };
-    let (found, at) = (fs::symlink_metadata(entry)?, folder.join(name));
-    if found.is_symlink() {
-        return symlink(fs::read_link(entry)?, at);
-    }
-    make(&at, if found.is_dir() { Kind::Folder } else { Kind::File })?;
-    // A link that took its place meanwhile is not followed.
-    let flags = libc::O_PATH | libc::O_NOFOLLOW;
-    let opened = fs::OpenOptions::new().read(true).custom_flags(flags).open(entry)?;
-    if opened.metadata()?.file_type() != found.file_type() {
-        return Err(io::Error::other(format!("{} is being replaced", entry.display())));
-    }
-    let copy = sys::copy_tree(opened.as_fd())?;
-    sys::attach(copy.as_fd(), open_path(&at)?.as_fd())
 }
 
 fn make(at: &Path, kind: Kind) -> io::Result<()> {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use sinew_spec::seal::{SealMount, SealSpec};
 
+use super::masks::Masks;
 use crate::beneath::Writable;
 use crate::init::network::Failure;
 
@@ -26,8 +27,7 @@ pub struct Sources {
     /// With the sources behind their links.
     pub mounts: Vec<(SealMount, PathBuf, Source)>,
     pub granted_devices: Vec<(SealMount, Source)>,
-    /// Paths behind links; those that do not exist need no cover.
-    pub masked: Vec<PathBuf>,
+    pub masks: Masks,
 }
 
 pub enum Source {
@@ -68,7 +68,7 @@ impl Sources {
         }
         // The outer folder first, or it would cover the inner one.
         shown.sort_by(|a, b| a.1.cmp(&b.1));
-        let masked = spec.masked.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+        let masks = Masks::of(spec, &writable);
         let mut mounts = Vec::new();
         for mount in &spec.mounts {
             let (real, source) = open(&mount.source)?;
@@ -78,7 +78,7 @@ impl Sources {
         for device in &spec.devices {
             granted_devices.push((device.clone(), open(&device.source)?.1));
         }
-        Ok(Self { system, devices, shown, mounts, granted_devices, masked })
+        Ok(Self { system, devices, shown, mounts, granted_devices, masks })
     }
 }
 

@@ -225,7 +225,7 @@ for path in ("/usr/bin/env", "/etc/passwd", "/etc/hosts", "/etc/resolv.conf", "/
 
 # Reading from the host.
 for path in ("/etc/shadow", "/etc/gshadow", "/etc/sudoers", "/etc/ssh/ssh_host_ed25519_key", "/proc/kcore",
-             "/proc/kmsg", "/proc/keys"):
+             "/proc/kmsg", "/proc/keys", "/proc/cmdline", "/proc/iomem", "/proc/ioports"):
     def read(path=path):
         with open(path, "rb") as opened:
             return opened.read(1) or (_ for _ in ()).throw(Refused("empty"))
@@ -234,6 +234,46 @@ for path in os.environ["PROBE_OTHERS"].split(":"):
     attempt(f"look at {path}", os.stat, path)
     attempt(f"list {path}", os.listdir, path)
 SECRET = os.environ["PROBE_SECRET"].encode()[::-1]
+
+
+# A project folder that is shown without its file `key`: the whole of it is mounted where no path leads.
+PROJECT = os.environ["PROBE_PROJECT"]
+
+
+def read_key(path):
+    with open(path, "rb") as opened:
+        return opened.read(1) or (_ for _ in ()).throw(Refused("empty"))
+
+
+def by_name(folder, name):
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    return os.read(os.open(name, os.O_RDONLY, dir_fd=opened), 1) or (_ for _ in ()).throw(Refused("empty"))
+
+
+def by_handle_of_key(folder):
+    # What is shown of the file system, as the place to start from; the handle of a file beside the hidden one.
+    mount, handle = ctypes.c_int(), ctypes.create_string_buffer(struct.pack("Ii", 128, 0), 136)
+    call(number(303, 264), -100, os.path.join(folder, "app.py").encode(), handle, ctypes.byref(mount), 0)
+    return call(number(304, 265), os.open(os.path.join(folder, "app.py"), os.O_RDONLY), handle, 0)
+
+
+for top in (PROJECT, "/app"):
+    for path in ("key", "app.py/../key", "../" + os.path.basename(PROJECT) + "/key", "./key"):
+        attempt(f"read {top}/{path}", read_key, f"{top}/{path}")
+    attempt(f"read key from an open {top}", by_name, top, "key")
+    attempt(f"read key beside an open {top}/app.py", by_name, f"{top}/app.py/..", "key")
+    attempt(f"open a file of {top} by handle", by_handle_of_key, top)
+    attempt(f"make key of {top} readable", os.chmod, f"{top}/key", 0o777)
+    attempt(f"remove key of {top}", os.unlink, f"{top}/key")
+    attempt(f"move app.py of {top} onto key", os.rename, f"{top}/app.py", f"{top}/key")
+    attempt(f"make a link to key in {top}", os.link, f"{top}/key", f"{top}/link")
+    attempt(f"make a file in {top}", os.mknod, f"{top}/made")
+    for covered in (top, f"{top}/app.py", f"{top}/key"):
+        attempt(f"umount {covered}", lambda: check(libc.umount2(covered.encode(), 0)))
+        attempt(f"umount {covered} lazily", lambda: check(libc.umount2(covered.encode(), 2)))
+for held in ("/proc/0", "/proc/0/key", "/proc/1/root/proc/0", "/proc/1/cwd/proc/0", "/proc/self/root/proc/0",
+             "/proc/self/cwd/../proc/0", "/proc/thread-self/root/proc/0", *(f"/proc/1/fd/{fd}" for fd in range(64))):
+    attempt(f"look into {held}", os.listdir, held)
 
 
 def search():

@@ -40,6 +40,13 @@ fn a_hostile_service_gets_nowhere() {
         spec.mounts.push(volume(&own_volume));
         spec.shown.push("/usr/share".into());
         spec.masked = vec![other_volume.clone(), other.folder.clone()];
+        // A project with something hidden in it, which lies below a mount that no path leads to.
+        let project = folder("probe-project");
+        fs::write(project.join("key"), SECRET).expect("write");
+        fs::write(project.join("app.py"), "").expect("write");
+        spec.shown.push(project.clone());
+        spec.mounts.push(SealMount { source: project.clone(), target: "/app".into(), read_only: false });
+        spec.masked.push(project.join("key"));
         spec.files.push(script("probe.py", PROBE));
         let sealed = Sealed::new("probe", &spec).await;
         let mut probe = command(&["python3", "/probe.py"]);
@@ -48,6 +55,7 @@ fn a_hostile_service_gets_nowhere() {
         for (name, value) in [
             ("PROBE_HOST_PID", host.id().to_string()),
             ("PROBE_OTHERS", others),
+            ("PROBE_PROJECT", project.display().to_string()),
             // Reversed, or it would find itself.
             ("PROBE_SECRET", SECRET.chars().rev().collect()),
             ("PROBE_ABSTRACT", abstract_name.clone()),
@@ -74,7 +82,7 @@ fn a_hostile_service_gets_nowhere() {
         host.wait().expect("wait");
         sealed.shut_down().await;
         other.shut_down().await;
-        for folder in [other_volume, own_volume] {
+        for folder in [other_volume, own_volume, project] {
             fs::remove_dir_all(folder).expect("clean");
         }
     });
