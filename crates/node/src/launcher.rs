@@ -438,6 +438,15 @@ impl Launcher {
         let name = instance.name.clone();
         self.running.insert(name.clone(), Running { service: instance.service.name.clone(), orders });
         self.announced_ready = false;
+        if was_ready {
+            // Not left to its task: what serves must never look, for a moment, as if it did not, or it would be replaced
+            // at once and without a word to its callers.
+            self.shared.board.update(&name, |view| {
+                view.state = InstanceState::Running;
+                view.ready = true;
+                view.routed = true;
+            });
+        }
         self.tasks.spawn(async move {
             instance.run(adopted, was_ready).await;
             name

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sinew_spec::admin::DownRequest;
 use sinew_spec::status::{ApplicationStatus, Health, InstanceState};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::engine::{Engine, Options};
 use crate::failure::Failure;
@@ -22,6 +22,8 @@ use crate::operation::{Handle, Operation};
 /// that does not get healthy, and systemd should not kill those that are.
 const READY_WAIT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// When it is up; more often when systemd wants signs of life more often.
+const LOOK_EVERY_READY: Duration = Duration::from_secs(5);
 /// For the launcher to answer; one that takes longer is not alive.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 const NAMES_MAX: usize = 8;
@@ -94,35 +96,34 @@ pub async fn run(
 async fn accompany(handle: &Handle, notifier: Option<&Notifier>) {
     let began = Instant::now();
     let (mut told, mut is_ready) = (String::new(), false);
-    let every = notifier.and_then(|notifier| notifier.watchdog_every).unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
-    let mut looks = tokio::time::interval(every);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let watchdog_every = notifier.and_then(|notifier| notifier.watchdog_every).unwrap_or(Duration::MAX);
     loop {
-        looks.tick().await;
-        let status = match timeout(ANSWER_MAX, handle.status(false)).await {
-            Ok(Ok(status)) => status,
+        match timeout(ANSWER_MAX, handle.status(false)).await {
+            Ok(Ok(status)) => {
+                let words = in_words(&status);
+                let is_news = words != told;
+                if is_news {
+                    eprintln!("{words}");
+                }
+                let is_up = status.ready || began.elapsed() >= READY_WAIT;
+                if let Some(notifier) = notifier {
+                    notifier.alive();
+                    if is_up && !is_ready {
+                        notifier.ready(&words);
+                    } else if is_news {
+                        notifier.status(&words);
+                    }
+                }
+                is_ready |= is_up;
+                told = words;
+            }
             // It is about to end.
             Ok(Err(_)) => return std::future::pending().await,
             // Without a sign of life systemd starts another launcher, which adopts everything.
-            Err(_) => continue,
-        };
-        let words = in_words(&status);
-        let is_news = words != told;
-        if is_news {
-            eprintln!("{words}");
+            Err(_) => {}
         }
-        let Some(notifier) = notifier else {
-            told = words;
-            continue;
-        };
-        notifier.alive();
-        if !is_ready && (status.ready || began.elapsed() >= READY_WAIT) {
-            is_ready = true;
-            notifier.ready(&words);
-        } else if is_news {
-            notifier.status(&words);
-        }
-        told = words;
+        let every = if is_ready { LOOK_EVERY_READY } else { LOOK_EVERY };
+        sleep(every.min(watchdog_every)).await;
     }
 }
 

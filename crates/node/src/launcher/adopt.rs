@@ -125,7 +125,7 @@ impl Launcher {
         let other = Version { hash: !now.hash, ..now };
         self.shared.log(&format!("{} was started by another version of sinew: replaced", stranger.instance));
         let (instance, orders) = self.instance(service, stranger.number, other, 0);
-        self.host(instance, orders, Some(Adopted::Stranger(Box::new(stranger))), false);
+        self.host(instance, orders, Some(Adopted::Stranger(Box::new(stranger))), true);
     }
 
     async fn remove_cgroup(&self, record: &InstanceRecord) {

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -9,7 +11,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::harness::{Sandbox, User, until, users};
-use crate::lifetimes::WEB;
+use crate::lifetimes::{WEB, free_port, get};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const SECRET: &str = "not-for-the-disk-4711";
@@ -137,6 +139,59 @@ fn a_later_state_is_refused_and_what_runs_goes_on() {
     assert_eq!(pids(&instances(&sandbox)), pids(&before));
     sandbox.sinew(&["down"]).ok();
     assert_eq!(sandbox.left_over(), Vec::<String>::new());
+}
+
+/// Asks without a pause until told to stop; what went wrong.
+fn ask_all_the_time(port: u16, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<(u32, Vec<String>)> {
+    std::thread::spawn(move || {
+        let (mut asked, mut failed) = (0, Vec::new());
+        while !stop.load(Ordering::Relaxed) {
+            asked += 1;
+            failed.extend(get(port).err().map(|error| error.to_string()));
+        }
+        (asked, failed)
+    })
+}
+
+#[test]
+fn a_file_that_changed_while_no_launcher_ran_is_taken_without_a_lost_request() {
+    for user in users() {
+        let sandbox = application(user, "changed");
+        let port = free_port();
+        let with = |mark: &str| {
+            format!(
+                "services:
+  web:
+    command: [python3, web.py]
+    deploy: {{ replicas: 2 }}
+    ports: ['{port}:8000']
+    environment: {{ MARK: '{mark}' }}
+    x-sinew: {{ health: {{ http: {{ port: 8000, path: / }} }}, protocol: {{ 8000: http }} }}
+"
+            )
+        };
+        sandbox.write("compose.yaml", &with("0"));
+        up(&sandbox).ok();
+        let stop = Arc::new(AtomicBool::new(false));
+        let asking = ask_all_the_time(port, stop.clone());
+        for round in ["1", "2", "3"] {
+            let before: Vec<i64> =
+                instances(&sandbox).iter().map(|i| i["init_pid"].as_i64().expect("a pid")).collect();
+            kill_launcher(&sandbox);
+            sandbox.write("compose.yaml", &with(round));
+            up(&sandbox).ok();
+            until("all are replaced", PATIENCE, || {
+                let now = instances(&sandbox);
+                let old = now.iter().filter(|i| before.iter().any(|pid| i["init_pid"] == *pid)).count();
+                (old == 0 && now.len() == 2 && now.iter().all(|i| i["health"] == "healthy")).then_some(())
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+        let (asked, failed) = asking.join().expect("the one who asks does not panic");
+        assert!(failed.is_empty(), "{} of {asked} as {user:?}: {failed:?}", failed.len());
+        sandbox.sinew(&["down"]).ok();
+        assert_eq!(sandbox.left_over(), Vec::<String>::new());
+    }
 }
 
 /// Says of every instance that a launcher with another protocol started it.
