@@ -123,7 +123,7 @@ fn paint_if(color: bool, paint: Paint, text: &str) -> String {
 }
 
 /// Text of a service for one line of a terminal: colours (SGR) are kept when `color`, every other control character
-/// and escape sequence is taken out.
+/// and escape sequence is taken out, and so is what reorders or hides text.
 pub fn harmless(text: &str, color: bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut colored = false;
@@ -140,12 +140,15 @@ pub fn harmless(text: &str, color: bool) -> String {
                         other => break other,
                     }
                 };
-                if end == Some('m') && color {
+                if end == Some('m')
+                    && color
+                    && let Some(parameters) = without_conceal(&parameters)
+                {
                     out.push_str(&format!("\x1b[{parameters}m"));
                     colored = true;
                 }
             }
-            c if c.is_control() => {}
+            c if c.is_control() || is_deceptive(c) => {}
             c => out.push(c),
         }
     }
@@ -153,6 +156,49 @@ pub fn harmless(text: &str, color: bool) -> String {
         out.push_str("\x1b[0m");
     }
     out
+}
+
+/// Reorders the text around it, breaks a line where none is, or is seen by nobody (the tags).
+fn is_deceptive(character: char) -> bool {
+    matches!(
+        character,
+        '\u{061c}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+            | '\u{2028}'
+            | '\u{2029}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
+/// Parameters of SGR without 8 (conceal: text that is there and not seen). An 8 among the numbers of a colour
+/// (`38;5;8`, `48;2;8;8;8`) stays. `None`: nothing sensible is left; no parameters at all mean a reset, which is something.
+fn without_conceal(parameters: &str) -> Option<String> {
+    let words: Vec<&str> = parameters.split(';').collect();
+    let number = |word: &str| word.parse::<u32>().ok();
+    let mut kept = Vec::new();
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        // `8:…` with colons is one parameter with parts.
+        if word.split(':').next().and_then(number) == Some(8) {
+            continue;
+        }
+        kept.push(*word);
+        if matches!(number(word), Some(38 | 48 | 58)) {
+            let kind = rest.next()?;
+            kept.push(*kind);
+            let numbers = match number(kind) {
+                Some(5) => 1,
+                Some(2) => 3,
+                // Terminals do not agree on what this means.
+                _ => return None,
+            };
+            kept.extend(rest.by_ref().take(numbers));
+        }
+    }
+    (!kept.is_empty()).then(|| kept.join(";"))
 }
 
 mod sys {
@@ -181,6 +227,14 @@ mod tests {
         check("\x1b]0;title\x07x", true, "]0;titlex");
         check("cut \x1b[31", true, "cut ");
         check("\u{9b}31mx", true, "31mx");
+        // Neither turned around (U+202E) nor hidden.
+        check("a\u{202e}b\u{2066}c\u{200f}d\u{61c}e\u{e0041}f\u{2028}g", false, "abcdefg");
+        check("\x1b[8mhidden", true, "hidden");
+        check("\x1b[1;08;31mx\x1b[m", true, "\x1b[1;31mx\x1b[m\x1b[0m");
+        check("\x1b[8:1mx", true, "x");
+        check("\x1b[38;5;8mgrey", true, "\x1b[38;5;8mgrey\x1b[0m");
+        check("\x1b[48;2;8;8;8;8mx", true, "\x1b[48;2;8;8;8mx\x1b[0m");
+        check("\x1b[38;8mx", true, "x");
     }
 
     #[test]
