@@ -29,6 +29,7 @@ mod rules;
 mod serve;
 mod service;
 pub(crate) mod sys;
+mod terminal;
 
 /// The first argument with which the binary becomes an init.
 pub const COMMAND: &str = "__init";

@@ -13,7 +13,7 @@ use crate::proxy::OWN_ADDRESS;
 
 /// What launcher, init and proxy of one instance say to each other, here and in `proxy`. Raised with every change that
 /// the other side must know of; a launcher takes over instances from [`PROTOCOL_OLDEST`] on and replaces all others.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// 0: before it was written down.
 pub const PROTOCOL_OLDEST: u32 = 0;
 
@@ -134,11 +134,15 @@ pub enum InitRequest {
     },
     /// Kill everything in the seal but the init.
     KillAll,
-    /// Run a further command; its standard streams are the three descriptors sent along. Its end is reported to this
-    /// connection as [`InitEvent::ExecExited`]; when the connection closes, it is killed.
+    /// Run a further command; its standard streams are the three descriptors sent along, or, with `tty`, a new
+    /// pseudo-terminal of the seal (from protocol 2 on), whose outer end comes with the answer. Its end is reported to this connection as
+    /// [`InitEvent::ExecExited`]; when the connection closes, it is killed.
     Exec {
         command: Command,
         tty: bool,
+        /// Of the terminal; `None`: as the kernel makes it.
+        #[serde(default)]
+        size: Option<TerminalSize>,
     },
     /// The standing sockets: made once, the same for every asker.
     StandingSockets,
@@ -165,6 +169,13 @@ pub enum InitRequest {
     Watch,
     /// Kill everything and end the seal.
     Shutdown,
+}
+
+/// In characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    pub rows: u16,
+    pub columns: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

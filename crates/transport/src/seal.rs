@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sinew_spec::seal::{
     Command, DESCRIPTORS_MAX, FixedListener, InitEvent, InitMessage, InitReply, InitRequest,
-    MESSAGE_BYTES_MAX, ServiceState,
+    MESSAGE_BYTES_MAX, ServiceState, TerminalSize,
 };
 use tokio::sync::Mutex;
 
@@ -131,16 +131,29 @@ impl InitClient {
     }
 
     /// Runs a further command inside. Dropping the answer kills the command.
-    pub async fn exec(
+    pub async fn exec(self, command: Command, streams: [BorrowedFd<'_>; 3]) -> Result<Exec, InitError> {
+        let request = InitRequest::Exec { command, tty: false, size: None };
+        let (reply, _) = self.request(&request, &streams).await?;
+        let InitReply::Started { pid } = reply else { return Err(unexpected(&reply)) };
+        Ok(self.into_exec(pid))
+    }
+
+    /// The same on a new pseudo-terminal of the seal, with its outer end.
+    pub async fn exec_on_terminal(
         self,
         command: Command,
-        tty: bool,
-        streams: [BorrowedFd<'_>; 3],
-    ) -> Result<Exec, InitError> {
-        let (reply, _) = self.request(&InitRequest::Exec { command, tty }, &streams).await?;
+        size: TerminalSize,
+    ) -> Result<(Exec, OwnedFd), InitError> {
+        let request = InitRequest::Exec { command, tty: true, size: Some(size) };
+        let (reply, mut descriptors) = self.request(&request, &[]).await?;
         let InitReply::Started { pid } = reply else { return Err(unexpected(&reply)) };
+        let terminal = descriptors.pop().ok_or(InitError::Malformed("no terminal came along".to_owned()))?;
+        Ok((self.into_exec(pid), terminal))
+    }
+
+    fn into_exec(self, pid: i32) -> Exec {
         let connection = self.connection.into_inner();
-        Ok(Exec { pid, events: InitEvents { channel: connection.channel, buffer: Vec::new() } })
+        Exec { pid, events: InitEvents { channel: connection.channel, buffer: Vec::new() } }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One probe: what it asks the instance, through sockets that were made inside its seal.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,10 +9,13 @@ use sinew_spec::application::Probe;
 use sinew_spec::seal::Command;
 use sinew_transport::seal::InitClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe::Receiver;
 use tokio::net::{TcpSocket, TcpStream};
 
 /// Of an answer to an HTTP probe, only the status line matters.
 const STATUS_LINE_BYTES_MAX: usize = 256;
+/// Of what a check writes, the last line is told.
+const WORDS_BYTES_MAX: usize = 512;
 
 /// Where and as whom to probe.
 #[derive(Debug)]
@@ -20,6 +24,15 @@ pub struct Target<'a> {
     pub init_socket: &'a Path,
     /// The service's own command: a probe runs with its environment, user and working folder.
     pub command: &'a Command,
+}
+
+/// What is asked: `GET /health on port 8000`.
+pub fn in_words(probe: &Probe) -> String {
+    match probe {
+        Probe::Tcp { port } => format!("port {port}"),
+        Probe::Http { port, path } => format!("GET {path} on port {port}"),
+        Probe::Command(argv) => format!("`{}`", argv.join(" ")),
+    }
 }
 
 /// `Err`: why not, in words.
@@ -33,7 +46,7 @@ pub async fn run(probe: &Probe, target: &Target<'_>, timeout: Duration) -> Resul
     };
     match tokio::time::timeout(timeout, asked).await {
         Ok(answer) => answer,
-        Err(_) => Err(format!("no answer within {} ms", timeout.as_millis())),
+        Err(_) => Err(format!("{}: no answer within {} ms", in_words(probe), timeout.as_millis())),
     }
 }
 
@@ -89,25 +102,61 @@ fn status_code(answer: &[u8]) -> Option<u16> {
 }
 
 async fn command(argv: &[String], target: &Target<'_>) -> Result<(), String> {
-    let nothing = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .map_err(|error| format!("opening /dev/null: {error}"))?;
+    let nothing = std::fs::File::open("/dev/null").map_err(|error| format!("opening /dev/null: {error}"))?;
+    let piped = |error: std::io::Error| format!("making a pipe for the check: {error}");
+    let (said, inside) = std::io::pipe().map_err(piped)?;
     let init = InitClient::connect(target.init_socket).await.map_err(|error| error.to_string())?;
     let command = Command { argv: argv.to_vec(), ..target.command.clone() };
-    let stream = std::os::fd::AsFd::as_fd(&nothing);
-    let mut exec = init.exec(command, false, [stream; 3]).await.map_err(|error| error.to_string())?;
-    match exec.wait().await {
+    let streams = [nothing.as_fd(), inside.as_fd(), inside.as_fd()];
+    let mut exec = init.exec(command, streams).await.map_err(|error| error.to_string())?;
+    drop(inside);
+    let mut said = Receiver::from_owned_fd(said.into()).map_err(piped)?;
+    let mut words = Vec::new();
+    let code = tokio::select! {
+        biased;
+        // Read on while it runs, or a talkative check would wait for us.
+        () = hear(&mut said, &mut words) => exec.wait().await,
+        code = exec.wait() => {
+            // What it wrote is there by now; what it left running may hold the pipe for ever.
+            let _ = tokio::time::timeout(Duration::ZERO, hear(&mut said, &mut words)).await;
+            code
+        }
+    };
+    match code {
         Ok(0) => Ok(()),
-        Ok(code) => Err(format!("`{}` ended with code {code}", argv.join(" "))),
+        Ok(code) => {
+            let said = last_line(&words).map(|line| format!(": {line}")).unwrap_or_default();
+            Err(format!("`{}` ended with code {code}{said}", argv.join(" ")))
+        }
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Until the end of the pipe. The last [`WORDS_BYTES_MAX`] bytes or so are kept. Safe to cancel.
+async fn hear(from: &mut Receiver, words: &mut Vec<u8>) {
+    let mut piece = [0; WORDS_BYTES_MAX];
+    while let Ok(length @ 1..) = from.read(&mut piece).await {
+        words.extend_from_slice(&piece[..length]);
+        words.drain(..words.len().saturating_sub(WORDS_BYTES_MAX));
+    }
+}
+
+/// What a check says last is what it failed of.
+fn last_line(words: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(words);
+    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    Some(line.chars().filter(|character| !character.is_control()).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_words_of_a_check_are_told() {
+        assert_eq!(last_line(b"").as_deref(), None);
+        assert_eq!(last_line(b"one\n\x1b[31mtwo \r\n\n").as_deref(), Some("[31mtwo"));
+    }
 
     #[test]
     fn status_lines() {

@@ -11,7 +11,7 @@ use libc::{POLLIN, pollfd};
 use sinew_spec::log::Stream;
 use sinew_spec::seal::{
     Command, DESCRIPTORS_MAX, InitEvent, InitMessage, InitReply, InitRequest, LISTENERS_MAX,
-    MESSAGE_BYTES_MAX, ServiceState, StandingSockets,
+    MESSAGE_BYTES_MAX, ServiceState, StandingSockets, TerminalSize,
 };
 use sinew_transport::descriptors;
 
@@ -22,6 +22,7 @@ use super::log::Log;
 use super::network;
 use super::service::{self, NotStarted, Origin};
 use super::sys::{self, Reaped};
+use super::terminal::Terminal;
 
 const CONNECTIONS_MAX: usize = 64;
 const READ_BYTES: usize = 16 * 1024;
@@ -34,6 +35,9 @@ const LEFTOVERS_MS_MAX: u64 = 5_000;
 /// Descriptors that are always polled, before outputs and connections.
 const FIXED: usize = 4;
 const NOBODY: pollfd = pollfd { fd: -1, events: 0, revents: 0 };
+
+/// A line whose end does not come (a prompt, say) is written as it is when its stream was quiet for so long.
+const QUIET_MS: u64 = 500;
 
 /// After as long without an event, memory that only events need is given back.
 const IDLE_MS: i32 = 200;
@@ -81,6 +85,8 @@ struct Output {
     stream: Stream,
     /// A line without its end.
     begun: Vec<u8>,
+    /// When it was last written to.
+    last: Instant,
 }
 
 struct Connection {
@@ -139,7 +145,9 @@ impl Seal {
         polled.push(self.keeper().and_then(|keeper| keeper.changes()).map_or(NOBODY, wait_for));
         polled.extend(self.outputs.iter().map(|output| wait_for(&output.pipe)));
         polled.extend(self.connections.iter().map(|connection| wait_for(&connection.socket)));
-        if !sys::poll(&mut polled, self.timeout_ms())? && self.ending.is_none() && self.due_ms() != Some(0) {
+        let waits = self.outputs.iter().any(|output| !output.begun.is_empty());
+        let happened = sys::poll(&mut polled, self.timeout_ms())?;
+        if !happened && !waits && self.ending.is_none() && self.due_ms() != Some(0) {
             if self.log.due(Instant::now()).is_some_and(|due| !due.is_zero()) {
                 return Ok(());
             }
@@ -160,6 +168,7 @@ impl Seal {
         if (FIXED..FIXED + outputs).any(ready) {
             self.read_outputs(READS_PER_TURN);
         }
+        self.write_what_waits();
         for index in 0..self.connections.len() {
             if ready(FIXED + outputs + index) {
                 self.requests(index);
@@ -176,6 +185,7 @@ impl Seal {
     }
 
     fn timeout_ms(&self) -> i32 {
+        // Short enough for a begun line too: it is late by this at the most.
         let own = match &self.ending {
             Some(ending) => {
                 let left = Duration::from_millis(LEFTOVERS_MS_MAX).saturating_sub(ending.since.elapsed());
@@ -258,9 +268,10 @@ impl Seal {
                 self.kill_all();
                 Ok(done(()))
             }
-            InitRequest::Exec { command, tty } => self
-                .exec(index, &command, tty, sent_along)
-                .map(|pid| (InitReply::Started { pid }, Vec::new())),
+            InitRequest::Exec { command, tty: false, .. } => {
+                self.exec(index, &command, sent_along).map(|pid| (InitReply::Started { pid }, Vec::new()))
+            }
+            InitRequest::Exec { command, tty: true, size } => self.exec_on_terminal(index, &command, size),
             InitRequest::StandingSockets => self.standing_sockets().map_err(NotStarted::from),
             InitRequest::Listeners { destinations } => {
                 self.listeners(&destinations).map_err(NotStarted::from)
@@ -298,7 +309,7 @@ impl Seal {
         let (stderr, stderr_in) = pipe()?;
         let stdin = service::nothing().map_err(|e| format!("open /dev/null: {e}"))?;
         let pid = self.origin.start(command, [stdin.as_fd(), stdout_in.as_fd(), stderr_in.as_fd()], false)?;
-        let output = |pipe, stream| Output { pipe, stream, begun: Vec::new() };
+        let output = |pipe, stream| Output { pipe, stream, begun: Vec::new(), last: Instant::now() };
         self.outputs.push(output(stdout, Stream::Output));
         self.outputs.push(output(stderr, Stream::Error));
         self.change(ServiceState::Running { pid, started_unix_ms: now_unix_ms() });
@@ -312,19 +323,26 @@ impl Seal {
         sys::signal_group(pid, signal).map_err(|e| format!("send signal {signal}: {e}"))
     }
 
-    fn exec(
-        &mut self,
-        index: usize,
-        command: &Command,
-        tty: bool,
-        streams: Vec<OwnedFd>,
-    ) -> Result<i32, NotStarted> {
+    fn exec(&mut self, index: usize, command: &Command, streams: Vec<OwnedFd>) -> Result<i32, NotStarted> {
         let streams: [OwnedFd; 3] = streams
             .try_into()
             .map_err(|streams: Vec<_>| format!("{} descriptors came along, not three", streams.len()))?;
-        let pid = self.origin.start(command, service::borrow(&streams), tty)?;
+        let pid = self.origin.start(command, service::borrow(&streams), false)?;
         self.connections[index].execs.push(pid);
         Ok(pid)
+    }
+
+    /// The asker gets the outer end.
+    fn exec_on_terminal(
+        &mut self,
+        index: usize,
+        command: &Command,
+        size: Option<TerminalSize>,
+    ) -> Result<Answer, NotStarted> {
+        let Terminal { outer, inner } = Terminal::open(command.uid, size)?;
+        let pid = self.origin.start(command, [inner.as_fd(); 3], true)?;
+        self.connections[index].execs.push(pid);
+        Ok((InitReply::Started { pid }, vec![outer]))
     }
 
     fn standing_sockets(&self) -> Result<Answer, String> {
@@ -461,14 +479,24 @@ impl Seal {
                         return false;
                     }
                     Ok(length) => {
+                        output.last = Instant::now();
                         let bytes = &buffer[..length];
-                        log.add(output.stream, &mut output.begun, bytes, now_unix_ms(), Instant::now());
+                        log.add(output.stream, &mut output.begun, bytes, now_unix_ms(), output.last);
                     }
                     Err(_) => return true,
                 }
             }
             true
         });
+    }
+
+    /// Who reads the log shall see a question that waits for its answer.
+    fn write_what_waits(&mut self) {
+        for output in &mut self.outputs {
+            if !output.begun.is_empty() && output.last.elapsed() >= Duration::from_millis(QUIET_MS) {
+                self.log.end(output.stream, &mut output.begun, now_unix_ms());
+            }
+        }
     }
 
     fn forget_connections(&mut self) {

@@ -1,9 +1,10 @@
 //! Starting a process in the seal: the service itself, a check, an `exec`.
 
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use libc::sock_filter;
@@ -163,7 +164,7 @@ impl Program {
         let name = &command.argv[0];
         if name.contains('/') {
             let error = self.execute_file(Path::new(name));
-            return not_started(name, place, &error);
+            return NotStarted::because(Path::new(name), place, &error);
         }
         let path = command.environment.get("PATH").map_or(PATH_DEFAULT, String::as_str);
         let mut denied = None;
@@ -176,9 +177,9 @@ impl Program {
             }
         }
         match denied {
-            Some((candidate, error)) => not_started(&candidate.display(), place, &error),
+            Some((candidate, error)) => NotStarted::because(&candidate, place, &error),
             None => NotStarted {
-                reason: format!("run {name}: not found{place} in PATH={path}"),
+                reason: format!("run {name}: not found{place} in {}", folders_in_words(path)),
                 code: Some(NOT_FOUND),
             },
         }
@@ -206,9 +207,85 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR))
 }
 
-fn not_started(program: &impl std::fmt::Display, place: &str, error: &io::Error) -> NotStarted {
-    let code = if is_missing(error) { NOT_FOUND } else { NOT_EXECUTABLE };
-    NotStarted { reason: format!("run {program}{place}: {error}"), code: Some(code) }
+/// `/usr/bin, /bin and 3 more folders of PATH`: a whole PATH is longer than everything else that is said.
+fn folders_in_words(path: &str) -> String {
+    const LISTED_MAX: usize = 3;
+    let folders: Vec<&str> = path.split(':').filter(|folder| !folder.is_empty()).collect();
+    match folders.len() {
+        0 => "PATH, which is empty".to_owned(),
+        1..=LISTED_MAX => format!("{} (PATH)", folders.join(", ")),
+        more => {
+            format!("{} and {} more folders of PATH", folders[..LISTED_MAX].join(", "), more - LISTED_MAX)
+        }
+    }
+}
+
+impl NotStarted {
+    /// The error of a call names neither the bit nor the interpreter that is missing.
+    fn because(program: &Path, place: &str, error: &io::Error) -> Self {
+        let shown = program.display();
+        if is_missing(error) && program.exists() {
+            return match Script::read(program) {
+                Some(Script { interpreter }) if interpreter.ends_with('\r') => Self {
+                    reason: format!(
+                        "run {shown}{place}: its first line ends with a carriage return, as on Windows; save it with \
+                         line feeds alone"
+                    ),
+                    code: Some(NOT_EXECUTABLE),
+                },
+                Some(Script { interpreter }) => Self {
+                    reason: format!(
+                        "run {shown}{place}: the interpreter {interpreter} of its first line (#!) does not exist"
+                    ),
+                    code: Some(NOT_EXECUTABLE),
+                },
+                None => Self {
+                    reason: format!(
+                        "run {shown}{place}: the loader or the library that it was linked with does not exist"
+                    ),
+                    code: Some(NOT_EXECUTABLE),
+                },
+            };
+        }
+        let code = if is_missing(error) { NOT_FOUND } else { NOT_EXECUTABLE };
+        Self {
+            reason: format!("run {shown}{place}: {error}{}", permission_in_words(program, error)),
+            code: Some(code),
+        }
+    }
+}
+
+/// A file that begins with `#!`.
+struct Script {
+    /// Until the end of the line or the first blank.
+    interpreter: String,
+}
+
+impl Script {
+    fn read(file: &Path) -> Option<Self> {
+        // What the kernel reads of it.
+        const LINE_BYTES_MAX: u64 = 256;
+        let mut bytes = Vec::new();
+        File::open(file).ok()?.take(LINE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+        let line = bytes.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+        let line = String::from_utf8_lossy(line);
+        let interpreter = line.trim_start_matches([' ', '\t']).split([' ', '\t']).next()?;
+        Some(Self { interpreter: interpreter.to_owned() })
+    }
+}
+
+fn permission_in_words(program: &Path, error: &io::Error) -> String {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return String::new();
+    }
+    match fs::metadata(program) {
+        Ok(found) if found.is_dir() => "; it is a folder".to_owned(),
+        Ok(found) if found.permissions().mode() & 0o111 == 0 => {
+            format!("; it is not executable: `chmod +x {}`", program.display())
+        }
+        Ok(_) => "; the service's user may not execute it".to_owned(),
+        Err(_) => "; the service's user may not enter its folder".to_owned(),
+    }
 }
 
 /// What a service reads when it reads its standard input.
@@ -218,4 +295,43 @@ pub fn nothing() -> io::Result<File> {
 
 pub fn borrow(streams: &[std::os::fd::OwnedFd; 3]) -> [BorrowedFd<'_>; 3] {
     [streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_path_are_named_in_short() {
+        let check = |path: &str, words: &str| assert_eq!(folders_in_words(path), words);
+        check("", "PATH, which is empty");
+        check("/bin", "/bin (PATH)");
+        check("/a:/b:/c", "/a, /b, /c (PATH)");
+        check("/a:/b::/c:/d:/e", "/a, /b, /c and 2 more folders of PATH");
+    }
+
+    #[test]
+    fn scripts_that_cannot_be_run_are_explained() {
+        let folder = std::env::temp_dir().join(format!("sinew-scripts-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder of the test");
+        let check = |text: &str, mode: u32, errno: i32, code: i32, words: &str| {
+            let file = folder.join("start");
+            fs::write(&file, text).expect("write the script");
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("set its mode");
+            let NotStarted { reason, code: found } =
+                NotStarted::because(&file, "", &io::Error::from_raw_os_error(errno));
+            assert_eq!(found, Some(code), "{reason}");
+            assert!(reason.contains(words), "{reason}");
+        };
+        check("#!/bin/sh\n", 0o644, libc::EACCES, 126, "; it is not executable: `chmod +x ");
+        check("#!/bin/sh\n", 0o755, libc::EACCES, 126, "; the service's user may not execute it");
+        check("#! /no/such -x\n", 0o755, libc::ENOENT, 126, "the interpreter /no/such of its first line");
+        check("#!/bin/sh\r\n", 0o755, libc::ENOENT, 126, "ends with a carriage return");
+        check("\x7fELF", 0o755, libc::ENOENT, 126, "the loader or the library");
+        fs::remove_file(folder.join("start")).expect("it is ours");
+        let gone =
+            NotStarted::because(&folder.join("start"), "", &io::Error::from_raw_os_error(libc::ENOENT));
+        assert_eq!(gone.code, Some(127));
+        fs::remove_dir_all(&folder).expect("it is ours");
+    }
 }

@@ -307,6 +307,23 @@ pub fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// The inner end of a pseudo-terminal whose outer end was just opened.
+pub fn inner_terminal(outer: &OwnedFd) -> io::Result<OwnedFd> {
+    let locked: libc::c_int = 0;
+    // SAFETY: the request reads one `int` from the pointer, which points at one.
+    check(unsafe { libc::ioctl(outer.as_raw_fd(), libc::TIOCSPTLCK, &raw const locked) }.into())?;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: the request takes a number, no pointer.
+    owned(unsafe { libc::ioctl(outer.as_raw_fd(), libc::TIOCGPTPEER, flags) }.into())
+}
+
+pub fn set_window_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> io::Result<()> {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the request reads one `winsize` from the pointer, which points at one.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }.into())?;
+    Ok(())
+}
+
 /// Signal dispositions and mask as a program expects them at its start.
 pub fn reset_signals() -> io::Result<()> {
     for signal in 1..=64 {

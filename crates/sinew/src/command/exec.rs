@@ -23,7 +23,9 @@ mod tty;
     sinew exec orders-2 -- sh                     a shell, on a terminal\n  \
     sinew exec -i db -- psql < dump.sql           standard input is passed on\n  \
     sinew exec orders -- curl -s http://billing:8000/health\n\n\
-    On a terminal the command gets a terminal of its own, unless -T is given. Its exit code is passed on.")]
+    On a terminal the command gets a terminal of its own, unless -T is given.\n\n\
+    Exit codes: that of the command, 128 and the signal's number when a signal ended it; 127 there is no such \
+    command, 126 it cannot be executed; 1 and 2, as everywhere, when it did not come to that (`error:` says so).")]
 pub struct Arguments {
     /// Pass standard input on
     #[arg(short, long)]

@@ -160,7 +160,7 @@ impl Sealed {
         let nothing = File::open("/dev/null").expect("null");
         let streams = [nothing.as_fd(), write.as_fd(), write.as_fd()];
         let argv = command.argv.clone();
-        let started = self.init().await.exec(command, false, streams).await;
+        let started = self.init().await.exec(command, streams).await;
         let mut exec = started.unwrap_or_else(|e| panic!("{argv:?}: {e}"));
         drop(write);
         let reading = tokio::task::spawn_blocking(move || {

@@ -14,13 +14,12 @@ pub async fn run(init: InitClient, command: Command, interactive: bool) -> Resul
     let (errors, errors_inside) = io::pipe()?;
     let mut exec = if interactive {
         let (inside, input) = io::pipe()?;
-        let exec =
-            init.exec(command, false, [inside.as_fd(), out_inside.as_fd(), errors_inside.as_fd()]).await?;
+        let exec = init.exec(command, [inside.as_fd(), out_inside.as_fd(), errors_inside.as_fd()]).await?;
         pass_input(input);
         exec
     } else {
         let nothing = File::open("/dev/null")?;
-        init.exec(command, false, [nothing.as_fd(), out_inside.as_fd(), errors_inside.as_fd()]).await?
+        init.exec(command, [nothing.as_fd(), out_inside.as_fd(), errors_inside.as_fd()]).await?
     };
     // The ends inside are the command's alone now: theirs closed means that all was written.
     drop((out_inside, errors_inside));

@@ -1,23 +1,26 @@
-//! A command with a pseudo-terminal: raw mode on ours, its window size kept like ours.
+//! A command with a pseudo-terminal, made by the seal's init so that it has a name inside: raw mode on ours, its window
+//! size kept like ours.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
-use nix::pty::openpty;
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use sinew_spec::seal::Command;
+use sinew_spec::seal::{Command, TerminalSize};
 use sinew_transport::seal::{InitClient, InitError};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::streams::drain;
 
+/// Where ours has none.
+const SIZE_DEFAULT: TerminalSize = TerminalSize { rows: 24, columns: 80 };
+
 /// The exit code. Our terminal is as before when this returns.
 pub async fn run(init: InitClient, command: Command) -> Result<i32, InitError> {
-    let pty = openpty(sys::window_size().as_ref(), None).map_err(io::Error::from)?;
-    let (outside, inside): (OwnedFd, OwnedFd) = (pty.master, pty.slave);
-    let mut exec = init.exec(command, true, [inside.as_fd(), inside.as_fd(), inside.as_fd()]).await?;
-    drop(inside);
+    // Before the command runs, so that it never sees another one.
+    let size = sys::window_size()
+        .map_or(SIZE_DEFAULT, |size| TerminalSize { rows: size.ws_row, columns: size.ws_col });
+    let (mut exec, outside) = init.exec_on_terminal(command, size).await?;
 
     let raw = Raw::enter()?;
     let mut to_command = File::from(outside.try_clone()?);

@@ -2,6 +2,8 @@
 
 use super::*;
 
+use sinew_spec::seal::TerminalSize;
+
 #[test]
 fn looks_like_a_machine_of_its_own() {
     as_everyone("seal::inside::looks_like_a_machine_of_its_own", async |_| {
@@ -110,7 +112,7 @@ fn an_exec_ends_with_its_connection() {
         let sealed = Sealed::new("exec", &plain()).await;
         let (_read, write) = std::io::pipe().expect("pipe");
         let streams = [write.as_fd(), write.as_fd(), write.as_fd()];
-        let exec = sealed.init().await.exec(command(&["sleep", "1000"]), false, streams).await.expect("exec");
+        let exec = sealed.init().await.exec(command(&["sleep", "1000"]), streams).await.expect("exec");
         let alive = ["test", "-d", &format!("/proc/{}", exec.pid)].map(str::to_owned);
         let alive: Vec<&str> = alive.iter().map(String::as_str).collect();
         assert_eq!(sealed.exec(&alive).await.0, 0);
@@ -118,8 +120,7 @@ fn an_exec_ends_with_its_connection() {
         while sealed.exec(&alive).await.0 == 0 {}
         let (code, text) = sealed.exec(&["sh", "-c", "exit 7"]).await;
         assert_eq!((code, text.as_str()), (7, ""));
-        let failed =
-            sealed.init().await.exec(command(&["nosuchprogram"]), false, streams).await.expect_err("fails");
+        let failed = sealed.init().await.exec(command(&["nosuchprogram"]), streams).await.expect_err("fails");
         assert!(failed.to_string().contains("nosuchprogram: not found inside the seal in PATH="), "{failed}");
         sealed.shut_down().await;
     });
@@ -129,14 +130,16 @@ fn an_exec_ends_with_its_connection() {
 fn a_terminal_can_be_given() {
     as_everyone("seal::inside::a_terminal_can_be_given", async |_| {
         let sealed = Sealed::new("tty", &plain()).await;
-        let pty = nix::pty::openpty(None, None).expect("pty");
-        let streams = [pty.slave.as_fd(), pty.slave.as_fd(), pty.slave.as_fd()];
-        let script = "test -t 0 && echo a terminal >/dev/tty; exit 4";
-        let exec = sealed.init().await.exec(command(&["sh", "-c", script]), true, streams).await;
-        let code = exec.expect("exec").wait().await.expect("end");
-        let mut text = [0; 100];
-        let length = File::from(pty.master).read(&mut text).expect("read");
-        assert_eq!((code, &text[..length]), (4, &b"a terminal\r\n"[..]));
+        let script = "tty; stty size; test -w $(tty) && echo a terminal >/dev/tty; exit 4";
+        let size = TerminalSize { rows: 30, columns: 101 };
+        let exec = sealed.init().await.exec_on_terminal(command(&["sh", "-c", script]), size).await;
+        let (mut exec, outer) = exec.expect("exec");
+        let code = exec.wait().await.expect("end");
+        let mut text = Vec::new();
+        // EIO after the last byte: nobody holds the inner end any more.
+        let _ = File::from(outer).read_to_end(&mut text);
+        let text = String::from_utf8_lossy(&text);
+        assert_eq!((code, text.as_ref()), (4, "/dev/pts/0\r\n30 101\r\na terminal\r\n"));
         sealed.shut_down().await;
     });
 }
