@@ -182,6 +182,34 @@ impl Folders {
         self.volumes().join(name.replace('/', "_"))
     }
 
+    /// Names of the volumes that are there, in order.
+    pub fn volume_names(&self) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(self.volumes()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Deletes all volumes and returns their names; call with the lock held and nothing running.
+    pub fn remove_volumes(&self) -> io::Result<Vec<String>> {
+        let names = self.volume_names()?;
+        for name in &names {
+            remove_all(&self.volumes().join(name))?;
+        }
+        Ok(names)
+    }
+
+    /// Holds the folder that the application was last run from: whose state this is.
+    pub fn origin(&self) -> PathBuf {
+        self.state.join("origin")
+    }
+
     /// Removes the run folder; call with the lock held and nothing running.
     pub fn remove_run(&self) -> io::Result<()> {
         remove_all(&self.run)

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sinew_spec::application::Service;
+use sinew_spec::application::{Probe, Service, ServicePosture};
 use sinew_spec::name::InstanceName;
 use sinew_spec::proxy::Posture;
 use sinew_spec::seal::{InitEvent, InitRequest, ServiceState};
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use crate::depend::{self, Verdict};
 use crate::folders::InstanceFolder;
 use crate::health::{self, Tracker, probe};
+use crate::listening;
 use crate::process::ProcessId;
 use crate::record::{InstanceRecord, Stranger, Version};
 use crate::registry::Routing;
@@ -33,6 +34,13 @@ pub use birth::{Situation, registration};
 const ACKNOWLEDGE: Duration = Duration::from_secs(1);
 /// An init that was told to end has this long.
 const INIT_END: Duration = Duration::from_secs(2);
+
+/// Most instances serve within this; of those that do not it is told why.
+const TELL_AFTER: Duration = Duration::from_secs(2);
+/// A reason that changes with every probe is not told with every probe.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Of a service without check and port nothing can be told but that it runs on for a while.
+const UNCHECKED_FOR: Duration = Duration::from_millis(500);
 
 /// What a shell says of a program that it cannot start.
 const NOT_STARTED: i32 = 127;
@@ -407,30 +415,88 @@ struct Judge<'a> {
 impl Judge<'_> {
     async fn keep(&self, target: &probe::Target<'_>, was_ready: bool) -> std::convert::Infallible {
         let Some(check) = health::check_of(self.service) else {
-            self.judged(true, Health::None, None).await;
+            self.route(true).await;
+            if !was_ready {
+                tokio::time::sleep(UNCHECKED_FOR).await;
+            }
+            self.judged(true, Health::None, None);
             return std::future::pending().await;
         };
         let declared = self.service.health.is_some();
-        let mut tracker = Tracker::new(check, declared, Instant::now());
+        let born = Instant::now();
+        let mut tracker = Tracker::new(check, declared, born);
+        let mut told = born;
         if was_ready {
             tracker.resume_healthy();
-            self.judged(true, shown(declared, Health::Healthy), None).await;
+            self.route(true).await;
+            self.judged(true, shown(declared, Health::Healthy), None);
         }
         loop {
             let Some(next) = tracker.next() else { return std::future::pending().await };
             tokio::time::sleep_until(next.into()).await;
             let before = tracker.health();
             let began = Instant::now();
-            let answer = probe::run(tracker.probe(), target, tracker.timeout()).await;
+            let tell_at = (told == born && before == Health::Starting).then_some(born + TELL_AFTER);
+            let answer = self.ask(&tracker, target, tell_at).await;
             tracker.record(answer.is_ok(), began, Instant::now());
             let health = tracker.health();
-            if health != before {
-                self.judged(health == Health::Healthy, shown(declared, health), answer.err()).await;
+            let able = health == Health::Healthy;
+            // The implicit check is nobody's judgement of bad health: it only says when the first call can come.
+            if health != before && (able || declared) {
+                self.route(able).await;
+                self.judged(
+                    able,
+                    shown(declared, health),
+                    answer.err().map(|why| self.explain(&tracker, why)),
+                );
+            } else if let Err(why) = answer
+                && !able
+                && born.elapsed() >= TELL_AFTER
+                && told.elapsed() >= TELL_EVERY
+            {
+                told = Instant::now();
+                self.tell(self.explain(&tracker, why));
             }
         }
     }
 
-    async fn judged(&self, able: bool, health: Health, reason: Option<String>) {
+    /// One probe. It may be long until it gives up: at `tell_at` it is told what has not answered.
+    async fn ask(
+        &self,
+        tracker: &Tracker,
+        target: &probe::Target<'_>,
+        tell_at: Option<Instant>,
+    ) -> Result<(), String> {
+        let probing = probe::run(tracker.probe(), target, tracker.timeout());
+        tokio::pin!(probing);
+        if let Some(tell_at) = tell_at {
+            tokio::select! {
+                answer = &mut probing => return answer,
+                () = tokio::time::sleep_until(tell_at.into()) => {
+                    self.tell(format!("{} has not answered yet", probe::in_words(tracker.probe())));
+                }
+            }
+        }
+        probing.await
+    }
+
+    fn tell(&self, why: String) {
+        self.shared.board.update(self.name, |view| view.message = Some(why));
+    }
+
+    /// Why a probe failed; where nobody listens, with the ports on which somebody does.
+    fn explain(&self, tracker: &Tracker, why: String) -> String {
+        let (Probe::Tcp { port } | Probe::Http { port, .. }) = tracker.probe() else { return why };
+        let shared = self.shared.posture == ServicePosture::Explicit;
+        let views = self.shared.board.views();
+        let lack = views.get(self.name).and_then(|view| {
+            let given = view.command.as_ref().and_then(|command| command.port(*port));
+            listening::lack(view.init?.pid, given.unwrap_or(*port), shared)
+        });
+        lack.unwrap_or(why)
+    }
+
+    async fn route(&self, able: bool) {
         self.shared.board.update(self.name, |view| view.routed = able);
         let routing = if able { Routing::In } else { Routing::Out };
         let revision = match self.shared.registry.route(self.name, routing) {
@@ -444,6 +510,9 @@ impl Judge<'_> {
             let revision = self.shared.registry.progress().revision;
             self.shared.registry.applied(revision, ACKNOWLEDGE).await;
         }
+    }
+
+    fn judged(&self, able: bool, health: Health, reason: Option<String>) {
         self.shared.board.update(self.name, |view| {
             view.health = health;
             view.message = reason;

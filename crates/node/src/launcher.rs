@@ -39,8 +39,8 @@ mod gateway;
 mod prepare;
 mod report;
 
-pub use adopt::{clean, earlier_posture, earlier_published};
-pub use answer::impossible;
+pub use adopt::{clean, earlier_application, earlier_posture, earlier_published};
+pub use answer::{add_others, impossible};
 pub use prepare::{Refusal, Scope, prepare};
 
 /// For the answer to `down`, which is given when everything else has ended.
@@ -131,10 +131,15 @@ struct Running {
     orders: watch::Sender<Order>,
 }
 
-/// Somebody waits until something has come true.
+/// What came of a wait.
+type Outcome = Result<(), AdminError>;
+/// `None`: wait on.
+type Until = Box<dyn Fn(&Launcher) -> Option<Outcome> + Send>;
+
+/// Somebody waits until something has come true, or cannot any more.
 struct Pending {
-    until: Box<dyn Fn(&Launcher) -> bool + Send>,
-    answer: Box<dyn FnOnce() + Send>,
+    until: Until,
+    answer: Box<dyn FnOnce(Outcome) + Send>,
 }
 
 pub struct Launcher {
@@ -478,12 +483,11 @@ impl Launcher {
     }
 
     fn answer_pending(&mut self) {
-        let pending = std::mem::take(&mut self.pending);
-        let (done, waiting): (Vec<_>, Vec<_>) =
-            pending.into_iter().partition(|pending| (pending.until)(self));
-        self.pending = waiting;
-        for pending in done {
-            (pending.answer)();
+        for pending in std::mem::take(&mut self.pending) {
+            match (pending.until)(self) {
+                Some(outcome) => (pending.answer)(outcome),
+                None => self.pending.push(pending),
+            }
         }
     }
 
@@ -496,22 +500,17 @@ impl Launcher {
             gateway.end().await;
         }
         self.remove_cgroups().await;
-        if self.remove_volumes {
-            for volume in self.application.volumes.values() {
-                let path = self.shared.folders.volume(volume);
-                if let Err(error) = std::fs::remove_dir_all(&path)
-                    && error.kind() != std::io::ErrorKind::NotFound
-                {
-                    self.shared.log(&format!("removing the volume {}: {error}", path.display()));
-                }
-            }
+        if self.remove_volumes
+            && let Err(error) = self.shared.folders.remove_volumes()
+        {
+            self.shared.log(&format!("removing the volumes: {error}"));
         }
         if let Err(error) = self.shared.folders.remove_run() {
             self.shared.log(&format!("removing the run folder: {error}"));
         }
         let _ = self.events.send(Event::Down { unix_ms: unix_ms() });
         for pending in std::mem::take(&mut self.pending) {
-            (pending.answer)();
+            (pending.answer)(Ok(()));
         }
     }
 

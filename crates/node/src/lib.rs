@@ -21,10 +21,11 @@ mod restart;
 
 mod beneath;
 mod explicit;
+mod listening;
 mod logs;
 pub mod plan;
 mod processes;
-mod programs;
+pub mod programs;
 mod stats;
 mod traffic;
 mod user;

@@ -16,9 +16,10 @@ pub const EVENTS_MAX: usize = 256;
 
 pub type Reply<T> = oneshot::Sender<Result<T, AdminError>>;
 
-/// The engine answers a change when it is decided and under way, not when it is finished: progress is told by events.
+/// The engine answers `Apply` when it is decided and under way, not when it is finished: progress is told by events.
 /// `Stop`, `Restart` and `Scale` answer when the instances that shall go are out of routing and ended, so that a
-/// script can rely on it.
+/// script can rely on it; `Restart` and `Start` when those that come serve (see `docs/cli.md` on what that means), or an
+/// error when one of them does not come up by itself. `Start` does not wait for the dependencies of a service.
 #[derive(Debug)]
 pub enum Operation {
     /// `memory`: measure PSS (reads `/proc` of every process; not for polling in a tight loop).
@@ -47,10 +48,11 @@ pub enum Operation {
         instance: Option<InstanceName>,
         reply: Reply<Changes>,
     },
-    /// `environment`: values for `FileContent::Environment`.
+    /// `environment`: values for `FileContent::Environment`. `partial`: services that it does not name go on as they are.
     Apply {
         application: Box<Application>,
         environment: BTreeMap<String, String>,
+        partial: bool,
         reply: Reply<Changes>,
     },
     /// Refused (`Conflict`) while the instance has no seal.

@@ -27,7 +27,7 @@ mod tests;
 
 /// All configs and secrets of a service together; they travel in one message.
 pub const FILES_BYTES_MAX: u64 = 1024 * 1024;
-const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Private to the seal, in memory.
 const HOME: &str = "/tmp";
 /// What an application is read from, also when it is made only later.

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::beneath::Writable;
@@ -81,6 +82,35 @@ pub fn locate(search: &str, program: &str, working_dir: &Path) -> Option<PathBuf
         return Some(working_dir.join(program)).filter(|path| path.exists());
     }
     std::env::split_paths(search).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+/// Whether a program could be executed, as far as its file tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    Found,
+    Missing,
+    NotExecutable,
+    /// A script, and the interpreter that does not exist.
+    NoInterpreter(PathBuf),
+    /// We may not look where it should be.
+    Hidden,
+}
+
+/// The same place as [`locate`], looked at.
+pub fn look(search: &str, program: &str, working_dir: &Path) -> Look {
+    let Some(path) = locate(search, program, working_dir) else {
+        let denied = fs::metadata(working_dir.join(program))
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+        return if program.contains('/') && denied { Look::Hidden } else { Look::Missing };
+    };
+    let Ok(found) = fs::metadata(&path) else { return Look::Hidden };
+    if found.is_dir() || found.permissions().mode() & 0o111 == 0 {
+        return Look::NotExecutable;
+    }
+    match interpreter(&path) {
+        Some(interpreter) if !interpreter.exists() => Look::NoInterpreter(interpreter),
+        _ => Look::Found,
+    }
 }
 
 struct Found<'a> {

@@ -19,14 +19,14 @@ use sinew_spec::admin::{
 };
 use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::status::ApplicationStatus;
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 
 use crate::operation::{Handle, Operation};
 use crate::units::now_unix_ms;
 
+mod events;
 mod listener;
 
+use events::EventBody;
 pub use listener::AdminListener;
 
 /// Of a request: a whole application fits many times.
@@ -40,8 +40,8 @@ pub fn listen(socket: &Path) -> io::Result<AdminListener> {
 }
 
 /// Serves until the future is dropped.
-pub async fn serve(listener: AdminListener, engine: Handle) -> io::Result<()> {
-    axum::serve(listener, router(engine)).await
+pub async fn serve(listener: AdminListener, engine: Handle) {
+    listener.serve(router(engine)).await;
 }
 
 fn router(engine: Handle) -> Router {
@@ -134,7 +134,7 @@ async fn apply(
     State(engine): State<Handle>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Changes>, Refusal> {
-    let ApplyRequest { application, environment, posture } = read(body)?;
+    let ApplyRequest { application, environment, partial, posture } = read(body)?;
     if let Some(wanted) = posture {
         let status = engine.ask(|reply| Operation::Status { memory: false, reply }).await?;
         if status.posture != wanted {
@@ -145,7 +145,7 @@ async fn apply(
         }
     }
     let application = Box::new(application);
-    Ok(Json(engine.ask(|reply| Operation::Apply { application, environment, reply }).await?))
+    Ok(Json(engine.ask(|reply| Operation::Apply { application, environment, partial, reply }).await?))
 }
 
 async fn down(
@@ -168,18 +168,8 @@ async fn access(
 async fn events(State(engine): State<Handle>) -> Result<Response, Refusal> {
     let receiver = engine.events();
     let first = Event::Status { unix_ms: now_unix_ms(), status: engine.status(false).await? };
-    let body = Body::new(listener::EventBody::new(first, receiver));
+    let body = Body::new(EventBody::new(first, receiver));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
-}
-
-/// The next event; `None` after the last one.
-async fn next_event(mut receiver: broadcast::Receiver<Event>) -> (Option<Event>, broadcast::Receiver<Event>) {
-    let event = match receiver.recv().await {
-        Ok(event) => Some(event),
-        Err(RecvError::Lagged(missed)) => Some(Event::Lagged { missed }),
-        Err(RecvError::Closed) => None,
-    };
-    (event, receiver)
 }
 
 async fn not_found() -> Refusal {

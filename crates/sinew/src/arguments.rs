@@ -46,7 +46,7 @@ pub struct Arguments {
 #[command(next_help_heading = "Which application")]
 pub struct Common {
     /// The application's name [default: `name:` of the file, else the folder's name]
-    #[arg(short, long, global = true, value_name = "NAME")]
+    #[arg(short, long, visible_alias = "project-name", global = true, value_name = "NAME")]
     pub project: Option<String>,
 
     /// Where the compose file is looked for and relative paths start from [default: this folder]
@@ -77,7 +77,8 @@ pub struct Common {
 /// The compose files; several are merged, the last one wins.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Files {
-    /// Compose file, `-` for standard input; may be repeated, later files are merged over earlier ones
+    /// Compose file, `-` for standard input; may be repeated, later files are merged over earlier ones. Before a
+    /// command that asks a running application it says which one: that of this file
     #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, help_heading = "Which application")]
     pub file: Vec<PathBuf>,
 }
@@ -125,7 +126,7 @@ pub fn parse() -> Result<Arguments, ExitCode> {
                 eprint!("{}", error.render());
                 ExitCode::from(2)
             }
-            _ => explain(&error).report(&terminal),
+            _ => explain(&error, &typed).report(&terminal),
         }
     })
 }
@@ -140,40 +141,23 @@ fn help_as_option(mut typed: Vec<OsString>) -> Vec<OsString> {
     typed
 }
 
-/// Where what Compose calls so is found here; `None`: there is no such habit.
-fn habit(typed: &str) -> Option<&'static str> {
-    Some(match typed {
-        "log" => "did you mean `sinew logs`?",
-        "rm" | "kill" => {
-            "`sinew stop SERVICE` ends one service, `sinew down` the application, `sinew down --kill` at once"
-        }
-        "top" | "stats" | "events" => "`sinew status --watch` shows load, memory and troubles",
-        "run" => {
-            "`sinew exec SERVICE -- COMMAND` runs a command inside of a service; a service of its own for one job \
-             has a profile: `sinew up -d --profile NAME`"
-        }
-        "create" | "build" => "`sinew up -d` builds what `x-sinew.build` names and starts everything",
-        "pull" | "push" | "images" => "containers come with a later version; a service is a process here",
-        "port" => "`sinew ps` shows published ports, `sinew port-forward SERVICE:PORT` reaches any other",
-        "attach" => "`sinew logs -f SERVICE` follows its output, `sinew exec SERVICE -- sh` goes inside",
-        "wait" => {
-            "`sinew up -d` returns when everything is as wanted; `sinew status -o json` tells exit codes"
-        }
-        "pause" | "unpause" => "`sinew stop SERVICE` and `sinew start SERVICE`; nothing is paused here",
-        "watch" => "`sinew restart SERVICE` after a change; sources that are bind mounted are seen at once",
-        "cp" => "`sinew exec -i SERVICE -- tee FILE < FILE`, or mount a folder under `volumes`",
-        "ls" => "`sinew ps` lists the instances of this folder's application, `-p NAME` those of another",
-        _ => return None,
-    })
-}
-
 /// clap's error in the words of all others.
-fn explain(error: &clap::Error) -> Failure {
+fn explain(error: &clap::Error, typed: &[OsString]) -> Failure {
+    let command = typed_command(typed);
     if error.kind() == ErrorKind::InvalidSubcommand
         && let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand)
-        && let Some(instead) = habit(typed)
+        && let Some(instead) = habit::of_command(typed)
     {
         return Failure::bad_input("arguments", format!("there is no command `{typed}`")).hint(instead);
+    }
+    if error.kind() == ErrorKind::UnknownArgument
+        && let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidArg)
+    {
+        let command = command.clone().unwrap_or_default();
+        if let Some(instead) = habit::of_argument(&command, typed) {
+            let of = if command.is_empty() { "sinew".to_owned() } else { format!("sinew {command}") };
+            return Failure::bad_input("arguments", format!("`{of}` takes no `{typed}`")).hint(instead);
+        }
     }
     let rendered = error.render().to_string();
     let mut message = String::new();
@@ -187,7 +171,7 @@ fn explain(error: &clap::Error) -> Failure {
         } else if let Some(usage) = line.strip_prefix("Usage: ") {
             hints.push(format!("usage: {usage}"));
         } else if line.starts_with("For more information") {
-            hints.push(format!("{} shows examples", help_command()));
+            hints.push(format!("{} shows examples", help_command(command.as_deref())));
         } else {
             let line = line.strip_prefix("error: ").unwrap_or(line);
             let gap = if message.is_empty() || message.ends_with(':') { "" } else { "; " };
@@ -217,10 +201,15 @@ fn tip_in_words(tip: &str) -> String {
 }
 
 /// `sinew scale --help` when `scale` was typed.
-fn help_command() -> String {
+fn help_command(command: Option<&str>) -> String {
+    command.map_or_else(|| "`sinew --help`".to_owned(), |name| format!("`sinew {name} --help`"))
+}
+
+/// Found without parsing: the parser has just failed.
+fn typed_command(typed: &[OsString]) -> Option<String> {
     let command = Arguments::command();
-    let typed = std::env::args().skip(1).find(|typed| command.find_subcommand(typed).is_some());
-    typed.map_or_else(|| "`sinew --help`".to_owned(), |name| format!("`sinew {name} --help`"))
+    let words = typed.iter().skip(1).filter_map(|word| word.to_str());
+    words.map(str::to_owned).find(|word| command.find_subcommand(word).is_some())
 }
 
 /// What `-o` says, found without parsing: the parser has just failed.
@@ -232,5 +221,6 @@ fn typed_format(typed: &[OsString]) -> Format {
     if json { Format::Json } else { Format::Text }
 }
 
+mod habit;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use std::process::Stdio;
 
 use serde::{Deserialize, Serialize};
 use sinew_node::folders::Folders;
+use sinew_node::launcher;
 use sinew_spec::admin::{AdminError, ApplyRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
@@ -82,12 +83,16 @@ pub async fn run() -> Result<(), Failure> {
         .map_err(|error| error.to_string())
         .and_then(|_| serde_json::from_slice::<ApplyRequest>(&text).map_err(|error| error.to_string()));
     drop(text);
-    let ApplyRequest { application, environment, posture } = parsed.map_err(|error| {
+    let ApplyRequest { mut application, environment, partial, posture } = parsed.map_err(|error| {
         Failure::bad_input("arguments", format!("no application on standard input: {error}"))
             .hint("`sinew up -d` starts this process; it is not for people")
     })?;
     let bases = target::bases()?;
     let folders = Folders::new(&bases, &application.name);
+    if partial && let Some(earlier) = launcher::earlier_application(&folders) {
+        // They are alive and go on.
+        launcher::add_others(&mut application, &earlier);
+    }
     let options = Options { folders, foreground: false, posture };
     let engine = match Engine::start(application, environment, options).await {
         Ok(engine) => engine,

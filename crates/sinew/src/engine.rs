@@ -15,6 +15,7 @@ use sinew_spec::application::{Application, ServicePosture};
 
 use crate::admin;
 use crate::operation::Handle;
+use crate::owner;
 use crate::registry::ControlRegistry;
 use crate::state::{self, StateError};
 
@@ -69,6 +70,8 @@ impl Engine {
             }
             launcher::impossible(&refusals)
         })?;
+        owner::claim(&folders, &application.folder)
+            .map_err(|error| failed("writing down whose state this is", &error))?;
         let control = Control::open(ControlOptions::new(application.clone(), folders.state.clone()))
             .map_err(|error| failed("opening the control plane", &error))?;
         let (handle, operations, events) = Handle::new();
@@ -119,10 +122,7 @@ impl Engine {
         tokio::pin!(serving);
         tokio::select! {
             () = launcher.run() => {}
-            served = &mut serving => return Err(match served {
-                Err(error) => failed("serving the admin API", &error),
-                Ok(()) => failed("serving the admin API", &"it ended"),
-            }),
+            () = &mut serving => return Err(failed("serving the admin API", &"it ended")),
         }
         // Answers that are on their way (to `down`) are still written.
         let _ = tokio::time::timeout(launcher::LAST_WORDS, serving).await;

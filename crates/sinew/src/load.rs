@@ -6,6 +6,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
+use sinew_node::plan::PATH_DEFAULT;
+use sinew_node::programs::{self, Look};
 use sinew_spec::application::{Application, FileContent};
 use sinew_spec::compose::{self, ComposeInput, PathKind, Problems};
 
@@ -40,18 +42,20 @@ impl Loaded {
     }
 }
 
-/// Reads and checks everything. All problems come back together.
-pub fn load(project: &Project, common: &Common) -> Result<Loaded, Failure> {
+/// Reads and checks everything. All problems come back together. `services`: only these and what they depend on;
+/// empty: all.
+pub fn load(project: &Project, common: &Common, services: &[String]) -> Result<Loaded, Failure> {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    load_in(project, common, &environment)
+    load_in(project, common, services, &environment)
 }
 
 /// In another environment than that of this process.
 pub fn load_in(
     project: &Project,
     common: &Common,
+    services: &[String],
     environment: &BTreeMap<String, String>,
 ) -> Result<Loaded, Failure> {
     let mut files = Vec::new();
@@ -79,7 +83,7 @@ pub fn load_in(
         dotenv,
         profiles: common.profile.clone(),
         reader: &Disk,
-        services: Vec::new(),
+        services: services.to_vec(),
     });
     match loaded.application {
         Ok(application) => {
@@ -113,6 +117,16 @@ impl compose::Reader for Disk {
         } else {
             PathKind::Other
         })
+    }
+
+    fn program(&self, name: &str, search: Option<&str>, working_dir: &Path) -> compose::Program {
+        match programs::look(search.unwrap_or(PATH_DEFAULT), name, working_dir) {
+            Look::Found => compose::Program::Found,
+            Look::Missing => compose::Program::Missing,
+            Look::NotExecutable => compose::Program::NotExecutable,
+            Look::NoInterpreter(path) => compose::Program::NoInterpreter(path.display().to_string()),
+            Look::Hidden => compose::Program::Unknown,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod daemon;
 mod engine;
 mod notify;
 mod operation;
+mod owner;
 mod supervised;
 
 mod registry;

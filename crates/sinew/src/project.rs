@@ -87,7 +87,7 @@ pub fn find(wanted: &Wanted<'_>, current: &Path) -> Result<Project, Failure> {
 }
 
 /// The compose file of a folder and its override.
-fn in_folder(folder: &Path) -> Option<Vec<PathBuf>> {
+pub fn in_folder(folder: &Path) -> Option<Vec<PathBuf>> {
     let first = |names: &[&str]| names.iter().map(|name| folder.join(name)).find(|path| path.is_file());
     let mut files = vec![first(&NAMES)?];
     files.extend(first(&OVERRIDES));

@@ -154,6 +154,9 @@ pub struct ApplyRequest {
     /// Values of the variables that `FileContent::Environment` names, from the asker's environment. Never stored.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+    /// Services of the running application that `application` does not name go on as they are; otherwise they go.
+    #[serde(default)]
+    pub partial: bool,
     /// One that runs keeps its own, and refuses (`Impossible`) another one. `None`: as it runs or ran, else sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub posture: Option<ServicePosture>,

@@ -28,6 +28,7 @@ mod name;
 mod paths;
 mod ports;
 pub mod problem;
+mod programs;
 mod service;
 mod sinew;
 mod source;
@@ -73,6 +74,23 @@ pub trait Reader {
 
     /// What is at a path, symbolic links followed; `None`: nothing.
     fn kind(&self, path: &Path) -> Option<PathKind>;
+
+    /// Whether a program can be run: by its path from `working_dir`, or looked up in `search` (a PATH; `None`: the usual
+    /// one). Not known unless somebody looks.
+    fn program(&self, _name: &str, _search: Option<&str>, _working_dir: &Path) -> Program {
+        Program::Unknown
+    }
+}
+
+/// What is known of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    Unknown,
+    Found,
+    Missing,
+    NotExecutable,
+    /// A script whose first line names what does not exist.
+    NoInterpreter(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -39,6 +39,9 @@ pub struct ServiceStatus {
     /// Ports on which it listens on loopback alone, and how many calls to them were refused.
     #[serde(default)]
     pub loopback_only: BTreeMap<u16, u64>,
+    /// As wanted by the present definition.
+    #[serde(default)]
+    pub ready: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -117,6 +120,9 @@ pub struct PublishedStatus {
     /// Why nobody is served there (another process has taken the port, say).
     #[serde(default)]
     pub message: Option<String>,
+    /// The port is open, but no instance of the service listens on its target: which ones it listens on, in words.
+    #[serde(default)]
+    pub waits_for: Option<String>,
 }
 
 /// `GET /stats.json` of a proxy: counters since its start.

@@ -192,6 +192,16 @@ pub fn earlier_posture(folders: &Folders) -> Option<ServicePosture> {
     record.map(|record| record.posture)
 }
 
+/// The application as a launcher before this one ran it, when instances of it are still alive.
+pub fn earlier_application(folders: &Folders) -> Option<Application> {
+    let record: ApplicationRecord = record::read(&folders.application_record())?;
+    let records = folders.instance_folders().ok()?;
+    let is_alive = |folder: &InstanceFolder| {
+        InstanceRecord::read(folder).and_then(|record| record.init).is_some_and(ProcessId::is_alive)
+    };
+    records.iter().any(is_alive).then_some(record.application)
+}
+
 /// Ends whatever a launcher that is gone has left on this host. The caller holds the lock, and removes the run folder
 /// when that is all it wants (`down` without a launcher). True: something was still running, or a volume removed.
 pub async fn clean(folders: &Folders, remove_volumes: bool) -> std::io::Result<bool> {
@@ -207,14 +217,7 @@ pub async fn clean(folders: &Folders, remove_volumes: bool) -> std::io::Result<b
     let removed = Cgroups::detect().remove_application(&folders.cgroup()).await;
     removed.map_err(std::io::Error::other)?;
     if remove_volumes {
-        let record: Option<ApplicationRecord> = record::read(&folders.application_record());
-        let volumes = record.map(|record| record.application.volumes).unwrap_or_default();
-        for volume in volumes.values() {
-            match std::fs::remove_dir_all(folders.volume(volume)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => something = true,
-            }
-        }
+        something |= !folders.remove_volumes()?.is_empty();
     }
     Ok(something)
 }

@@ -23,23 +23,25 @@ impl Launcher {
                 let scaled = self.managed(&service).map(|managed| {
                     managed.replicas = replicas;
                     managed.stopped = Stopped::default();
+                    true
                 });
-                self.changed(scaled, service, None, "replicas", reply);
+                self.changed(scaled, Request { service, instance: None, kind: Kind::Scale }, reply);
             }
             Operation::Restart { service, instance, reply } => {
-                let restarted = self.restart(&service, instance.as_ref());
-                self.changed(restarted, service, instance, "restart", reply);
+                let restarted = self.restart(&service, instance.as_ref()).map(|()| true);
+                self.changed(restarted, Request { service, instance, kind: Kind::Restart }, reply);
             }
             Operation::Stop { service, instance, reply } => {
                 let stopped = self.hold(&service, instance.as_ref(), true);
-                self.changed(stopped, service, instance, "stopped", reply);
+                self.changed(stopped, Request { service, instance, kind: Kind::Stop }, reply);
             }
             Operation::Start { service, instance, reply } => {
-                let started = self.hold(&service, instance.as_ref(), false);
-                self.changed(started, service, instance, "stopped", reply);
+                let held = self.hold(&service, instance.as_ref(), false);
+                let started = held.map(|held| self.run_again(&service, instance.as_ref()) || held);
+                self.changed(started, Request { service, instance, kind: Kind::Start }, reply);
             }
-            Operation::Apply { application, environment, reply } => {
-                let applied = self.apply(*application, environment).await;
+            Operation::Apply { application, environment, partial, reply } => {
+                let applied = self.apply(*application, environment, partial).await;
                 self.write_record();
                 send(reply, applied);
             }
@@ -68,51 +70,81 @@ impl Launcher {
         })
     }
 
-    /// Answers when whoever shall go has gone, and whoever is replaced is.
-    fn changed(
-        &mut self,
-        done: Result<(), AdminError>,
-        service: ServiceName,
-        instance: Option<InstanceName>,
-        key: &str,
-        reply: Reply<Changes>,
-    ) {
-        if let Err(error) = done {
-            return send(reply, Err(error));
+    /// Answers when whoever shall go has gone, and whoever shall come serves. `done`: whether anything is to be done.
+    fn changed(&mut self, done: Result<bool, AdminError>, request: Request, reply: Reply<Changes>) {
+        let service = request.service.clone();
+        match done {
+            Ok(true) => {}
+            Ok(false) => return send(reply, Ok(Changes { unchanged: vec![service], ..Changes::default() })),
+            Err(error) => return send(reply, Err(error)),
         }
         self.announced_ready = false;
         self.write_record();
         let change = ServiceChange {
-            service: service.clone(),
-            keys: vec![key.to_owned()],
-            replaced: key == "restart",
+            service,
+            keys: vec![request.kind.key().to_owned()],
+            replaced: request.kind == Kind::Restart,
         };
         let changes = Changes { changed: vec![change], ..Changes::default() };
-        let restarts = key == "restart";
         self.pending.push(Pending {
-            until: Box::new(move |launcher| launcher.is_settled(&service, instance.as_ref(), restarts)),
-            answer: Box::new(move || send(reply, Ok(changes))),
+            until: Box::new(move |launcher| launcher.outcome(&request)),
+            answer: Box::new(move |outcome| send(reply, outcome.map(|()| changes))),
         });
         self.reconcile();
     }
 
-    /// Nobody is on their way out or outdated any more. What was replaced also serves again.
-    fn is_settled(&self, service: &ServiceName, instance: Option<&InstanceName>, replaced: bool) -> bool {
-        let Some(managed) = self.services.get(service) else { return true };
+    /// `None`: somebody is on their way out or outdated, or does not serve yet and shall.
+    fn outcome(&self, request: &Request) -> Option<Outcome> {
+        let Request { service, instance, kind } = request;
+        let Some(managed) = self.services.get(service) else { return Some(Ok(())) };
         let wanted = managed.wanted();
         let views = self.shared.board.views();
+        let shall_serve = matches!(kind, Kind::Restart | Kind::Start);
         let mut staying = 0;
+        let mut open = false;
         for (name, view) in views.iter().filter(|(_, view)| view.service == *service) {
-            if view.retiring {
-                return false;
+            let is_outdated = view.version != wanted.version;
+            let concerned = instance.as_ref().is_none_or(|instance| instance == name);
+            if shall_serve
+                && !is_outdated
+                && !view.retiring
+                && let Some(error) = does_not_come_up(name, view)
+            {
+                return Some(Err(error));
             }
-            let concerned = instance.is_none_or(|instance| instance == name);
-            if replaced && concerned && view.version != wanted.version {
-                return false;
-            }
+            open |= view.retiring || (shall_serve && concerned && is_outdated);
+            open |=
+                shall_serve && !is_outdated && !(self.serves(view) || *kind == Kind::Start && waits(view));
             staying += 1;
         }
-        staying <= wanted.replicas as usize && (!replaced || staying >= wanted.replicas as usize)
+        let enough = staying <= wanted.replicas && (!shall_serve || staying >= wanted.replicas);
+        (enough && !open).then_some(Ok(()))
+    }
+
+    fn serves(&self, view: &View) -> bool {
+        view.ready || self.is_done(view)
+    }
+
+    /// What has ended for good shall run once more. True: there is such an instance.
+    fn run_again(&mut self, service: &ServiceName, instance: Option<&InstanceName>) -> bool {
+        let ended: Vec<InstanceName> = self
+            .shared
+            .board
+            .views()
+            .iter()
+            .filter(|(name, view)| {
+                view.service == *service
+                    && instance.is_none_or(|instance| instance == *name)
+                    && view.state == InstanceState::Exited
+                    && !view.retiring
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for instance in &ended {
+            // Of no version that is wanted: it is replaced like an outdated one.
+            self.shared.board.update(instance, |view| view.version = 0);
+        }
+        !ended.is_empty()
     }
 
     fn restart(&mut self, service: &ServiceName, instance: Option<&InstanceName>) -> Result<(), AdminError> {
@@ -155,23 +187,33 @@ impl Launcher {
         service: &ServiceName,
         instance: Option<&InstanceName>,
         stop: bool,
-    ) -> Result<(), AdminError> {
+    ) -> Result<bool, AdminError> {
         let number = instance.map(|instance| self.known(service, instance)).transpose()?;
         let stopped = &mut self.managed(service)?.stopped;
+        let before = stopped.clone();
         match (number, stop) {
             (None, true) => stopped.all = true,
             (None, false) => *stopped = Stopped::default(),
             (Some(number), true) => drop(stopped.numbers.insert(number)),
             (Some(number), false) => drop(stopped.numbers.remove(&number)),
         }
-        Ok(())
+        Ok(*stopped != before)
     }
 
     async fn apply(
         &mut self,
-        application: Application,
-        environment: BTreeMap<String, String>,
+        mut application: Application,
+        mut environment: BTreeMap<String, String>,
+        partial: bool,
     ) -> Result<Changes, AdminError> {
+        let named: BTreeSet<ServiceName> = application.services.keys().cloned().collect();
+        if partial {
+            add_others(&mut application, &self.application);
+            let known = self.shared.environment.lock().expect(NEVER_POISONED);
+            known.iter().for_each(|(name, value)| {
+                environment.entry(name.clone()).or_insert_with(|| value.clone());
+            });
+        }
         if application.name != self.application.name {
             let text = format!("this is {}, not {}", self.application.name, application.name);
             return Err(AdminError::new(ErrorCode::Invalid, text));
@@ -201,6 +243,7 @@ impl Launcher {
         let changes = changes(&self.application, &application, |name| differs(name).unwrap_or_default());
         for (name, managed) in &mut self.services {
             match application.services.get(name) {
+                Some(_) if !named.contains(name) => {}
                 None => managed.leaving = true,
                 Some(service) => {
                     managed.define(service.clone(), contents(name));
@@ -261,9 +304,67 @@ impl Launcher {
         self.leave(if request.kill { Order::Kill } else { Order::Leave });
         self.remove_volumes |= request.volumes;
         // Answered at the very end, when nothing is left.
-        self.pending
-            .push(Pending { until: Box::new(|_| false), answer: Box::new(move || send(reply, Ok(()))) });
+        self.pending.push(Pending {
+            until: Box::new(|_| None),
+            answer: Box::new(move |outcome| send(reply, outcome)),
+        });
     }
+}
+
+/// Services of `others` that `application` does not have, and what belongs to them.
+pub fn add_others(application: &mut Application, others: &Application) {
+    for (name, service) in &others.services {
+        application.services.entry(name.clone()).or_insert_with(|| service.clone());
+    }
+    for (name, volume) in &others.volumes {
+        application.volumes.entry(name.clone()).or_insert_with(|| volume.clone());
+    }
+    for file in &others.files {
+        if !application.files.contains(file) {
+            application.files.push(file.clone());
+        }
+    }
+}
+
+/// What was asked of a service or of one of its instances.
+struct Request {
+    service: ServiceName,
+    instance: Option<InstanceName>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Scale,
+    Restart,
+    Stop,
+    Start,
+}
+
+impl Kind {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Scale => "replicas",
+            Self::Restart => "restart",
+            Self::Stop | Self::Start => "stopped",
+        }
+    }
+}
+
+/// Restarts of a new instance after which nobody should wait for it any more.
+const RESTARTS_MAX: u32 = 3;
+
+fn does_not_come_up(name: &InstanceName, view: &View) -> Option<AdminError> {
+    let keeps_ending = view.state == InstanceState::Backoff && view.restarts >= RESTARTS_MAX;
+    let last = view.message.clone().filter(|_| keeps_ending);
+    let reason = view.failed.clone().or(last)?;
+    let error = AdminError::new(ErrorCode::Failed, format!("`{name}` does not come up: {reason}"));
+    Some(error.hint(format!("`sinew logs {}` shows what it wrote", view.service)))
+}
+
+/// For other services, which may be stopped: nobody can say for how long.
+fn waits(view: &View) -> bool {
+    view.state == InstanceState::Waiting && !view.waits_for.is_empty()
 }
 
 /// Whoever asked may have gone.

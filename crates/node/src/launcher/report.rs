@@ -7,6 +7,7 @@ use sinew_spec::status::{ApplicationStatus, InstanceStatus, ProxyStats, Publishe
 use tokio::task::JoinError;
 
 use super::gateway::gateway_name;
+use crate::listening;
 use crate::process;
 use crate::process::memory::{pss_bytes, pss_bytes_of_all};
 use crate::stats;
@@ -90,6 +91,7 @@ impl Launcher {
                 refused: self.traffic.refused(instances.iter().map(|(name, _)| *name)),
                 loopback_only: self.traffic.loopback_only(instances.iter().map(|(name, _)| *name)),
                 instances: shown,
+                ready: self.is_ready(managed),
             }
         });
         ApplicationStatus {
@@ -109,11 +111,33 @@ impl Launcher {
                     listen: published.listen.to_string(),
                     target: published.port,
                     message: trouble_at(published, &progress.rejected),
+                    waits_for: self.waits_for(published, &views),
                 })
                 .collect(),
             memory_bytes: if memory { pss_bytes(std::process::id() as i32) } else { None },
             ready: self.services.values().all(|managed| self.is_ready(managed)) && gateway_serves,
         }
+    }
+}
+
+impl Launcher {
+    /// Why a call of a published port is not answered though the port is open; `None`: an instance listens.
+    fn waits_for(&self, published: &Published, views: &BTreeMap<InstanceName, View>) -> Option<String> {
+        let service = &published.service;
+        if self.services.get(service).is_some_and(|managed| managed.wanted().replicas == 0) {
+            return Some(format!("{service} is stopped"));
+        }
+        let shared = self.shared.posture == ServicePosture::Explicit;
+        let mut lacks = None;
+        for view in views.values().filter(|view| view.service == *service && !view.retiring) {
+            let Some(init) = view.init.filter(|_| view.service_pid_inside.is_some()) else { continue };
+            let port = view.command.as_ref().and_then(|command| command.port(published.port));
+            match listening::lack(init.pid, port.unwrap_or(published.port), shared) {
+                Some(lack) => lacks = lacks.or(Some(lack)),
+                None => return None,
+            }
+        }
+        lacks.or_else(|| Some(format!("{service} does not run")))
     }
 }
 

@@ -123,3 +123,28 @@ fn what_a_service_may_have_written_shows_nothing() {
     home.check_with(&["project/data"], &["project/data/deep/link/bin"], "tool", &[]);
     home.check_with(&["project/data"], &["project/data/bin"], "tool", &["project/data"]);
 }
+
+#[test]
+fn programs_are_looked_at_before_they_are_run() {
+    let folder = std::env::temp_dir().join(format!("sinew-look-{}", std::process::id()));
+    fs::create_dir_all(folder.join("bin")).expect("a folder of the test");
+    let write = |name: &str, text: &str, mode: u32| {
+        fs::write(folder.join(name), text).expect("write a program");
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(mode)).expect("set its mode");
+    };
+    write("bin/tool", "#!/bin/sh\n", 0o755);
+    write("start", "#! /no/such/shell -e\n", 0o755);
+    write("plain", "#!/bin/sh\n", 0o644);
+    let search = format!("/nonexistent:{}", folder.join("bin").display());
+    let check =
+        |program: &str, expected: Look| assert_eq!(look(&search, program, &folder), expected, "{program}");
+    check("tool", Look::Found);
+    check("./bin/tool", Look::Found);
+    check("bin", Look::Missing);
+    check("./bin", Look::NotExecutable);
+    check("toool", Look::Missing);
+    check("./nothing", Look::Missing);
+    check("./plain", Look::NotExecutable);
+    check("./start", Look::NoInterpreter("/no/such/shell".into()));
+    fs::remove_dir_all(&folder).expect("it is ours");
+}

@@ -1,11 +1,13 @@
 //! The real client against the real server over a real socket; the engine is a task that answers from a script.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
 
 use sinew_client::admin::Client;
 use sinew_spec::status::{Health, InstanceState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::sync::broadcast;
 
 use super::*;
 
@@ -34,7 +36,7 @@ async fn with_engine<F: Future<Output = ()>>(check: impl FnOnce(Client, broadcas
     let socket = folder.join("admin.sock");
     let (handle, mut operations, events) = Handle::new();
     let listener = listen(&socket).expect("the socket is free");
-    let served = async { serve(listener, handle).await.expect("serves") };
+    let served = serve(listener, handle);
     let engine = async {
         while let Some(operation) = operations.recv().await {
             match operation {
@@ -164,6 +166,47 @@ async fn only_its_user_can_open_the_socket() {
     with_engine(|client, _| async move {
         let mode = std::fs::metadata(client.socket()).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_asks_nothing_makes_room() {
+    with_engine(|client, _| async move {
+        // An event stream asks nothing more either, and stays.
+        let mut events = client.events().await.expect("a stream");
+        events.next().await.expect("a line").expect("an event");
+        let mut idle = Vec::new();
+        for _ in 0..2 * listener::CONNECTIONS_MAX {
+            idle.push(UnixStream::connect(client.socket()).await.expect("the queue has room"));
+        }
+        let asked = std::time::Instant::now();
+        assert_eq!(client.status(false).await, Ok(status_of("shop")));
+        // Well before the idle ones are late with their requests.
+        assert!(asked.elapsed() < std::time::Duration::from_secs(4), "{:?}", asked.elapsed());
+        let mut nothing = [0; 1];
+        assert_eq!(idle[0].read(&mut nothing).await.expect("closed in order"), 0, "the oldest had to go");
+        let mut next = std::pin::pin!(events.next());
+        let still = std::future::poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx).is_pending()));
+        assert!(still.await, "the stream goes on");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_come_to_an_end_is_closed() {
+    with_engine(|client, _| async move {
+        for begun in [
+            "",
+            "GET /v1/status HTTP/1.1\r\nhos",
+            "POST /v1/down HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n",
+        ] {
+            let mut stream = UnixStream::connect(client.socket()).await.expect("the server listens");
+            stream.write_all(begun.as_bytes()).await.expect("written");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.expect("closed in order");
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{begun}: {answer}");
+        }
     })
     .await;
 }

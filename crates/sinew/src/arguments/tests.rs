@@ -18,7 +18,7 @@ fn habits_from_compose_are_answered() {
     let words = |typed: &str| typed.split(' ').map(OsString::from).collect::<Vec<_>>();
     let said = |typed: &str| {
         let error = Arguments::try_parse_from(words(typed)).expect_err("no such thing");
-        format!("{:?}", explain(&error))
+        format!("{:?}", explain(&error, &words(typed)))
     };
     for (typed, expect) in [
         ("sinew log web", "did you mean `sinew logs`?"),
@@ -27,11 +27,34 @@ fn habits_from_compose_are_answered() {
         ("sinew top", "`sinew status --watch`"),
         ("sinew run web sh", "`sinew exec SERVICE -- COMMAND`"),
         ("sinew pss", "did you mean `ps`?"),
+        ("sinew restart -t 1 web", "`stop_grace_period`"),
+        ("sinew down web", "`sinew stop SERVICE` ends one service"),
+        ("sinew down --timeout=3", "`sinew down` takes no `--timeout`"),
+        ("sinew up -d --no-deps web", "`sinew start SERVICE`"),
+        ("sinew ps --format json", "`-o json` is the other format"),
+        ("sinew exec -u root web sh", "`user:` in the file"),
+        ("sinew --env-file x up", "`.env` beside the compose file"),
+        ("sinew logs --until 5m", "`sinew logs --since TIME -t`"),
+        ("sinew config -q", "`sinew check FILE`"),
     ] {
         assert!(said(typed).contains(expect), "{typed}: {}", said(typed));
     }
     assert!(!said("sinew restart -t 1 web").contains("to pass"), "{}", said("sinew restart -t 1 web"));
-    assert!(Arguments::try_parse_from(words("sinew ps -a")).is_ok());
+    for typed in [
+        "sinew ps -a",
+        "sinew down --remove-orphans -v",
+        "sinew up -d --remove-orphans web api",
+        "sinew up --build --force-recreate --scale web=3",
+        "sinew up --wait",
+        "sinew logs --tail 5 --since 10m --no-log-prefix web",
+        "sinew logs -n 5 -f",
+        "sinew --project-name shop ps -q",
+        "sinew -f other.yaml logs -f",
+        "sinew exec -T web env",
+    ] {
+        let parsed = Arguments::try_parse_from(words(typed));
+        assert!(parsed.is_ok(), "{typed}: {:?}", parsed.err());
+    }
     assert_eq!(help_as_option(words("sinew help logs")), words("sinew logs --help"));
     assert_eq!(help_as_option(words("sinew help")), words("sinew --help"));
     assert_eq!(help_as_option(words("sinew logs help")), words("sinew logs help"));

@@ -62,7 +62,7 @@ enum Outcome {
 pub fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     let wanted = context.wanted(arguments.place.as_deref(), &arguments.files);
     let project = project::find(&wanted, &current_folder()?)?;
-    let loaded = load::load(&project, &context.common)?;
+    let loaded = load::load(&project, &context.common, &[])?;
     context.warn(&loaded.warnings);
     let facts = facts(&project, &loaded, context)?;
     let text = unit::render(&facts);
@@ -251,7 +251,7 @@ fn same_at_boot(
     context: &Context,
 ) -> Result<(), Failure> {
     let environment: BTreeMap<String, String> = environment.iter().cloned().collect();
-    let at_boot = load::load_in(project, &context.common, &environment);
+    let at_boot = load::load_in(project, &context.common, &[], &environment);
     let differs = match &at_boot {
         Err(_) => true,
         Ok(at_boot) => {

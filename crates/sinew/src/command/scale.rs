@@ -53,7 +53,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     if context.terminal.is_json() { context.terminal.print_json(&all) } else { Ok(()) }
 }
 
-fn parse_target(text: &str) -> Result<(String, u32), String> {
+pub fn parse_target(text: &str) -> Result<(String, u32), String> {
     let (service, number) = text.split_once('=').ok_or("write it like orders=3")?;
     if service.is_empty() {
         return Err("the service's name is missing; write it like orders=3".to_owned());

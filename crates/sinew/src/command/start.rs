@@ -1,13 +1,15 @@
 //! `sinew start`.
 
-use super::{Context, each};
+use super::{Ask, Context, each};
 use crate::failure::Failure;
 
-/// Start what was stopped
+/// Start what was stopped or has ended
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     sinew start orders\n  \
-    sinew start                   every service")]
+    sinew start                   every service\n\n\
+    Returns when they are up: healthy where a check is declared, accepting connections where a port is, else \
+    having run for half a second. What a service depends on is not started with it.")]
 pub struct Arguments {
     /// Services (`orders`) or instances (`orders-2`) [default: all services]
     #[arg(value_name = "SERVICE")]
@@ -15,7 +17,9 @@ pub struct Arguments {
 }
 
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
-    let client = context.client()?;
-    let ask = async |service, instance| client.start(&service, instance).await;
-    each(&client, context, &arguments.services, "started", ask).await
+    let ask = Ask { done: "started", already: "runs already", together: true };
+    each(&context.target()?, context, &arguments.services, ask, |client, service, instance| async move {
+        client.start(&service, instance).await
+    })
+    .await
 }

@@ -1,6 +1,6 @@
 //! `sinew stop`.
 
-use super::{Context, each};
+use super::{Ask, Context, each};
 use crate::failure::Failure;
 
 /// Stop services or single instances; they stay stopped until `start`
@@ -16,7 +16,9 @@ pub struct Arguments {
 }
 
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
-    let client = context.client()?;
-    let ask = async |service, instance| client.stop(&service, instance).await;
-    each(&client, context, &arguments.services, "stopped", ask).await
+    let ask = Ask { done: "stopped", already: "is stopped already", together: false };
+    each(&context.target()?, context, &arguments.services, ask, |client, service, instance| async move {
+        client.stop(&service, instance).await
+    })
+    .await
 }

@@ -1,19 +1,22 @@
 //! `sinew up`: from a file to a running application; or, where it runs already, from a changed file to a changed one.
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
 use sinew_client::admin::Client;
 use sinew_node::folders::Folders;
 use sinew_spec::admin::{ApplyRequest, Changes, DownRequest};
-use sinew_spec::application::ServicePosture;
+use sinew_spec::application::{Application, ServicePosture};
+use sinew_spec::name::ServiceName;
 use sinew_spec::status::{ApplicationStatus, PublishedStatus};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use super::Context;
 use super::logs::{LOOK_EVERY, Writer};
+use super::scale::parse_target;
 use crate::arguments::Files;
 use crate::engine::{Engine, Options};
 use crate::failure::Failure;
@@ -21,25 +24,29 @@ use crate::load::Loaded;
 use crate::log::{Past, Reader, in_order};
 use crate::operation::{Handle, Operation};
 use crate::progress::{self, Feed, Patience};
-use crate::terminal::{Paint, Terminal};
+use crate::terminal::{Paint, Terminal, harmless};
 use crate::units::parse_span;
 use crate::view::EXPLICIT_WORDS;
-use crate::{build, daemon, supervised, target};
+use crate::view::overview::unserved;
+use crate::{build, daemon, owner, project, suggest, supervised, target};
 
 /// Run the application of a compose file as a sealed mesh
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     sinew up                              this folder; Ctrl-C ends everything\n  \
     sinew up -d                           in the background; returns when all is healthy\n  \
+    sinew up -d web api                   these services and what they depend on; others go on as they are\n  \
     sinew up examples/cold-store          another folder\n  \
     sinew up -f compose.yaml -f dev.yaml  two files, merged\n  \
     sinew up -d --wait-timeout 30s        fails when it takes longer\n\n\
-    Where it runs already, the file is applied: only what changed is replaced.\n\
-    Every service is always started; `sinew scale`, `stop` and --profile choose.")]
+    Where it runs already, the file is applied: only what changed is replaced. \
+    A service is up when its check is healthy; without one, when its first published or exposed port accepts \
+    connections; without a port, when it has run for half a second.")]
 pub struct Arguments {
-    /// A compose file, or a folder with one [default: this folder or one above it]
-    #[arg(value_name = "FILE|DIR", value_hint = clap::ValueHint::AnyPath)]
-    place: Option<PathBuf>,
+    /// A compose file, a folder with one, or services of this folder's [default: this folder or one above it, all
+    /// services]
+    #[arg(value_name = "FILE|DIR|SERVICE", value_hint = clap::ValueHint::AnyPath)]
+    what: Vec<String>,
     #[command(flatten)]
     files: Files,
     /// Run in the background and return when all is healthy
@@ -54,11 +61,22 @@ pub struct Arguments {
     // What people of Compose type: -d waits anyway, and builds are always run.
     #[arg(long, hide = true)]
     wait: bool,
+    // These too: services that are no longer in the file go anyway, and nothing is pulled.
+    #[arg(long, hide = true)]
+    remove_orphans: bool,
+    #[arg(long, hide = true)]
+    quiet_pull: bool,
     #[arg(long, hide = true, conflicts_with = "no_build")]
     build: bool,
     /// Stay in the foreground for a supervisor; services outlive this process, and the next one adopts them
     #[arg(long, conflicts_with_all = ["detach", "wait", "wait_timeout"])]
     supervised: bool,
+    /// Replace instances also where nothing changed
+    #[arg(long)]
+    force_recreate: bool,
+    /// Run this many instances, whatever the file says; may be repeated
+    #[arg(long, value_name = "SERVICE=N", value_parser = parse_target)]
+    scale: Vec<(String, u32)>,
     /// How services stand to the host [default: sealed]
     #[arg(long, value_enum, value_name = "POSTURE")]
     posture: Option<Posture>,
@@ -82,9 +100,12 @@ impl From<Posture> for ServicePosture {
 }
 
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
-    let loaded = context.load(arguments.place.as_deref(), &arguments.files)?;
+    let (place, services) = meant(&arguments.what);
+    let mut loaded = context.load_services(place.as_deref(), &arguments.files, services)?;
     context.warn(&loaded.warnings);
+    scale(&mut loaded.application, &arguments.scale)?;
     let folders = Folders::new(&target::bases()?, &loaded.application.name);
+    owner::check(&folders, &loaded.application)?;
     let client = Client::new(loaded.application.name.as_str(), folders.admin_socket());
     if !arguments.no_build {
         if !client.is_running().await {
@@ -100,14 +121,18 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     if arguments.supervised {
         let posture = arguments.posture.map(Into::into);
         let check = || {
-            let loaded = context.load(arguments.place.as_deref(), &arguments.files)?;
+            let loaded = context.load_services(place.as_deref(), &arguments.files, services)?;
             let environment = loaded.granted_environment();
             Ok(Engine::check(&loaded.application, posture, &environment, &folders)?)
         };
         let options = Options { folders: folders.clone(), foreground: false, posture };
         return supervised::run(loaded, options, check).await;
     }
-    let up = Up { arguments, terminal: &context.terminal, folders };
+    let only = match services {
+        [] => BTreeSet::new(),
+        _ => loaded.application.services.keys().cloned().collect(),
+    };
+    let up = Up { arguments, terminal: &context.terminal, folders, only };
     if client.is_running().await {
         up.apply(client, loaded).await
     } else if arguments.detach || arguments.wait {
@@ -117,10 +142,49 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     }
 }
 
+/// A file or folder, and services. Compose names services only; with a slash, or as `compose.yaml`, a path is meant.
+fn meant(typed: &[String]) -> (Option<PathBuf>, &[String]) {
+    match typed.split_first() {
+        Some((first, services)) if is_place(first) => (Some(PathBuf::from(first)), services),
+        _ => (None, typed),
+    }
+}
+
+fn is_place(text: &str) -> bool {
+    let path = Path::new(text);
+    let looks_so = text == "-" || text.starts_with('.') || text.contains('/');
+    let is_file =
+        path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") || path.is_file();
+    // A folder `web` beside the compose file is where the sources of the service `web` lie.
+    looks_so || is_file || project::in_folder(path).is_some()
+}
+
+/// `--scale`
+fn scale(application: &mut Application, scale: &[(String, u32)]) -> Result<(), Failure> {
+    for (typed, replicas) in scale {
+        match application.services.values_mut().find(|service| service.name.as_str() == typed) {
+            Some(service) => service.replicas = *replicas,
+            None => {
+                let names: Vec<&str> = application.services.keys().map(ServiceName::as_str).collect();
+                let message =
+                    format!("--scale: there is no service `{typed}` in application `{}`", application.name);
+                return Err(Failure::bad_input("unknown_service", message).hint(suggest::hint(
+                    typed,
+                    "service",
+                    names.iter().copied(),
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
 struct Up<'a> {
     arguments: &'a Arguments,
     terminal: &'a Terminal,
     folders: Folders,
+    /// Services that were named, and what they depend on: others go on as they are. Empty: all.
+    only: BTreeSet<ServiceName>,
 }
 
 impl Up<'_> {
@@ -128,14 +192,14 @@ impl Up<'_> {
     async fn apply(&self, client: Client, loaded: Loaded) -> Result<(), Failure> {
         let environment = loaded.granted_environment();
         let mut feed = Feed::there(client.clone()).await?;
-        let application = loaded.application;
-        let changes =
-            client.apply(&ApplyRequest { application, environment, posture: self.posture() }).await?;
+        let request = self.request(loaded.application, environment);
+        let changes = client.apply(&request).await?;
         if !self.terminal.is_json() {
             self.terminal.print(&changes_in_words(client.application(), &changes))?;
         }
-        if !changes.is_empty() || !feed.status().await?.ready {
-            progress::wait(&mut feed, &self.folders, self.terminal, self.patience(true)).await?;
+        let again = self.recreate(&client, &request.application, &changes).await?;
+        if again || !changes.is_empty() || !self.is_up(&feed.status().await?) {
+            self.wait(&mut feed, client.application()).await?;
         }
         if self.terminal.is_json() {
             let status = client.status(false).await?;
@@ -151,16 +215,63 @@ impl Up<'_> {
 
     async fn background(&self, client: Client, loaded: Loaded) -> Result<(), Failure> {
         let environment = loaded.granted_environment();
-        let application = loaded.application;
-        daemon::spawn(&self.folders, ApplyRequest { application, environment, posture: self.posture() })
-            .await?;
+        daemon::spawn(&self.folders, self.request(loaded.application, environment)).await?;
         let mut feed = Feed::there(client.clone()).await?;
-        progress::wait(&mut feed, &self.folders, self.terminal, self.patience(true)).await?;
+        self.wait(&mut feed, client.application()).await?;
         let status = client.status(false).await?;
         if self.terminal.is_json() {
             return self.terminal.print_json(&serde_json::json!({ "status": status }));
         }
         self.print_published(&status)
+    }
+
+    fn request(&self, application: Application, environment: BTreeMap<String, String>) -> ApplyRequest {
+        ApplyRequest { application, environment, partial: !self.only.is_empty(), posture: self.posture() }
+    }
+
+    fn is_up(&self, status: &ApplicationStatus) -> bool {
+        let named = |name: &ServiceName| self.only.contains(name);
+        match self.only.is_empty() {
+            true => status.ready,
+            false => status.services.iter().all(|service| service.ready || !named(&service.name)),
+        }
+    }
+
+    /// `--force-recreate`: what the new file did not replace anyway. True: something is replaced.
+    async fn recreate(
+        &self,
+        client: &Client,
+        application: &Application,
+        changes: &Changes,
+    ) -> Result<bool, Failure> {
+        if !self.arguments.force_recreate {
+            return Ok(false);
+        }
+        let fresh = |name: &ServiceName| {
+            changes.added.contains(name)
+                || changes.changed.iter().any(|change| change.replaced && change.service == *name)
+        };
+        for name in application.services.keys().filter(|name| !fresh(name)) {
+            let answer = client.restart(name, None);
+            progress::beside(client, &self.folders, self.terminal, name, answer).await?;
+            if !self.terminal.is_json() {
+                self.terminal.print(&format!("  ~ {name}: its instances were replaced\n"))?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Until it is up, or until nobody wants to look any more: it goes on without us.
+    async fn wait(&self, feed: &mut Feed, name: &str) -> Result<(), Failure> {
+        let mut interrupts = Interrupts::new()?;
+        tokio::select! {
+            up = progress::wait(feed, &self.only, &self.folders, self.terminal, self.patience(true)) => up,
+            () = interrupts.next() => {
+                let message = format!("not up yet; {name} goes on in the background");
+                Err(Failure::failed("interrupted", message)
+                    .hint("`sinew status` shows how far it is, `sinew down` ends it"))
+            }
+        }
     }
 
     /// Everything lives and ends with this process.
@@ -211,7 +322,7 @@ impl Up<'_> {
     /// Progress until it is up, then the logs. Ends only with an error.
     async fn accompany(&self, handle: &Handle, logs: &mut Logs<'_>) -> Result<(), Failure> {
         let mut feed = Feed::here(handle.clone());
-        progress::wait(&mut feed, &self.folders, self.terminal, self.patience(false)).await?;
+        progress::wait(&mut feed, &self.only, &self.folders, self.terminal, self.patience(false)).await?;
         if !self.terminal.is_json() {
             self.print_published(&handle.status(false).await?)?;
         }
@@ -227,8 +338,14 @@ impl Up<'_> {
             eprintln!("{}", self.terminal.paint_error(Paint::Warn, EXPLICIT_WORDS));
         }
         let mut out = String::new();
-        for PublishedStatus { listen, service, target, .. } in &status.published {
-            out.push_str(&format!("{} -> {service}:{target}\n", self.terminal.paint(Paint::Bold, listen)));
+        for port in &status.published {
+            let PublishedStatus { listen, service, target, .. } = port;
+            out.push_str(&format!("{} -> {service}:{target}", self.terminal.paint(Paint::Bold, listen)));
+            if let Some(reason) = unserved(port) {
+                let words = format!("  {}", harmless(reason, false));
+                out.push_str(&self.terminal.paint(Paint::Warn, &words));
+            }
+            out.push('\n');
         }
         self.terminal.print(&out)
     }
@@ -335,6 +452,25 @@ mod tests {
     use sinew_spec::admin::ServiceChange;
 
     use super::*;
+
+    #[test]
+    fn services_are_told_from_paths() {
+        let check = |typed: &[&str], place: Option<&str>, services: &[&str]| {
+            let typed: Vec<String> = typed.iter().map(|word| (*word).to_owned()).collect();
+            let (found, rest) = meant(&typed);
+            assert_eq!(
+                (found.as_deref().and_then(Path::to_str), rest),
+                (place, &typed[typed.len() - services.len()..])
+            );
+        };
+        check(&[], None, &[]);
+        check(&["web", "api"], None, &["web", "api"]);
+        check(&["examples/shop"], Some("examples/shop"), &[]);
+        check(&["./shop", "web"], Some("./shop"), &["web"]);
+        check(&["."], Some("."), &[]);
+        check(&["other.yaml"], Some("other.yaml"), &[]);
+        check(&["-"], Some("-"), &[]);
+    }
 
     #[test]
     fn says_what_changed() {

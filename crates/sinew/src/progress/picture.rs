@@ -2,7 +2,7 @@
 
 use sinew_spec::status::ServiceStatus;
 
-use super::{mark, phase};
+use super::words::{mark, phase};
 use crate::table::cut;
 use crate::terminal::{Paint, Terminal};
 use crate::view::is_settled;

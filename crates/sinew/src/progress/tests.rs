@@ -1,5 +1,12 @@
+use sinew_spec::status::{ApplicationStatus, Health, InstanceState, InstanceStatus};
+
+use super::model::HOPELESS_FOR;
 use super::*;
 use crate::view::sample;
+
+fn all(status: ApplicationStatus) -> Model {
+    Model::new(status, BTreeSet::new())
+}
 
 fn instance_event(service: &str, instance: &str, state: InstanceState, health: Health) -> Event {
     Event::Instance {
@@ -14,7 +21,7 @@ fn instance_event(service: &str, instance: &str, state: InstanceState, health: H
 
 #[test]
 fn lines_tell_what_each_service_waits_for() {
-    let mut model = Model::new(sample::shop());
+    let mut model = all(sample::shop());
     assert_eq!(
         model.first_lines(),
         [
@@ -57,7 +64,7 @@ fn waiting_ends_where_it_is_pointless() {
         let mut status = sample::shop();
         status.services.truncate(1);
         change(&mut status.services[0].instances[0]);
-        assert_eq!(failed(&mut Model::new(status)).as_deref(), reason);
+        assert_eq!(failed(&mut all(status)).as_deref(), reason);
     };
     check(|_| {}, None);
     check(|i| (i.state, i.exit_code) = (InstanceState::Exited, Some(3)), Some("ended with code 3"));
@@ -66,7 +73,7 @@ fn waiting_ends_where_it_is_pointless() {
     check(|i| (i.state, i.restarts) = (InstanceState::Backoff, 5), Some("ended; is tried again"));
     check(|i| i.health = Health::Unhealthy, Some("unhealthy"));
 
-    let mut model = Model::new(sample::shop());
+    let mut model = all(sample::shop());
     let event = Event::Failed {
         unix_ms: 0,
         service: "db".into(),
@@ -84,24 +91,12 @@ fn what_is_being_replaced_is_no_failure() {
     let service = &mut status.services[0];
     (service.instances[0].state, service.instances[0].exit_code) = (InstanceState::Exited, Some(1));
     service.instances.push(sample::instance("db-2", InstanceState::Starting, Health::None, 50));
-    assert_eq!(failed(&mut Model::new(status)), None);
-}
-
-#[test]
-fn what_has_no_check_must_run_for_a_while() {
-    let mut status = ApplicationStatus { ready: true, ..sample::shop() };
-    status.services.truncate(1);
-    status.services[0].instances[0].health = Health::None;
-    status.services[0].instances[0].started_unix_ms = Some(sample::NOW);
-    let model = Model::new(status);
-    assert_eq!(model.settles_in(sample::NOW + 100), Some(Duration::from_millis(400)));
-    assert_eq!(model.settles_in(sample::NOW + 501), Some(Duration::ZERO));
-    assert_eq!(Model::new(sample::shop()).settles_in(sample::NOW), None);
+    assert_eq!(failed(&mut all(status)), None);
 }
 
 #[test]
 fn how_something_ended_is_asked_for() {
-    let mut model = Model::new(sample::shop());
+    let mut model = all(sample::shop());
     let exited = instance_event("db", "db-1", InstanceState::Exited, Health::None);
     model.apply(exited);
     assert!(model.stale);
@@ -122,4 +117,18 @@ fn the_picture_has_a_line_for_each_service() {
          · billing  waits for orders (healthy)\n\
          + migrate  completed"
     );
+}
+
+#[test]
+fn only_what_was_named_is_waited_for() {
+    let mut status = sample::shop();
+    status.services[0].ready = true;
+    let mut model = Model::new(status.clone(), BTreeSet::from(["db".into()]));
+    assert!(model.is_ready(), "the others are not ready, and nobody asked for them");
+    assert_eq!(model.first_lines(), ["db: healthy"]);
+    let reason = "no such command".to_owned();
+    let failed = Event::Failed { unix_ms: 0, service: "billing".into(), instance: None, reason };
+    assert_eq!(model.apply(failed), [""; 0]);
+    assert_eq!(model.failed(Instant::now()), None);
+    assert!(!Model::new(status, BTreeSet::from(["db".into(), "orders".into()])).is_ready());
 }

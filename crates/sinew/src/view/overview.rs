@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use sinew_spec::application::ServicePosture;
 use sinew_spec::name::InstanceName;
 use sinew_spec::status::{
-    ApplicationStatus, Health, InstanceState, InstanceStatus, ServiceStatus, TrafficStatus,
+    ApplicationStatus, Health, InstanceState, InstanceStatus, PublishedStatus, ServiceStatus, TrafficStatus,
 };
 
 use super::{EXPLICIT_WORDS, is_good, is_settled};
@@ -50,7 +50,7 @@ pub fn render(
         for port in &status.published {
             let listen = terminal.paint(Paint::Bold, &port.listen);
             out.push_str(&format!("{listen} -> {}:{}", port.service, port.target));
-            if let Some(message) = &port.message {
+            if let Some(message) = unserved(port) {
                 let words = format!("  {}", harmless(message, false));
                 out.push_str(&terminal.paint(Paint::Bad, &words));
             }
@@ -61,13 +61,7 @@ pub fn render(
 }
 
 fn headline(status: &ApplicationStatus, terminal: &Terminal) -> String {
-    let settled = status.services.iter().filter(|service| is_settled(service)).count();
-    let all = status.services.len();
-    let verdict = if settled == all {
-        terminal.paint(Paint::Good, &format!("all {} as wanted", count(all, "service")))
-    } else {
-        terminal.paint(Paint::Warn, &format!("{settled} of {} as wanted", count(all, "service")))
-    };
+    let verdict = verdict(status, terminal);
     let instances = || status.services.iter().flat_map(|service| &service.instances);
     let sum = |of: fn(&InstanceStatus) -> Option<u64>| instances().filter_map(of).sum::<u64>();
     let services = sum(|instance| instance.memory_bytes);
@@ -98,6 +92,46 @@ fn headline(status: &ApplicationStatus, terminal: &Terminal) -> String {
         out.push('\n');
     }
     out
+}
+
+/// What is wanted and there; what was stopped by hand is neither, and a port at which nobody is served is told.
+fn verdict(status: &ApplicationStatus, terminal: &Terminal) -> String {
+    let all = status.services.len();
+    let stopped = status.services.iter().filter(|service| is_stopped(service)).count();
+    let settled =
+        status.services.iter().filter(|service| !is_stopped(service) && is_settled(service)).count();
+    let instances: usize = status
+        .services
+        .iter()
+        .filter(|service| !is_stopped(service))
+        .map(|service| service.instances.iter().filter(|i| i.state == InstanceState::Stopped).count())
+        .sum();
+    let unserved = status.published.iter().filter(|port| unserved(port).is_some()).count();
+    let mut words = match settled == all {
+        true => format!("all {} as wanted", count(all, "service")),
+        false => format!("{settled} of {} as wanted", count(all, "service")),
+    };
+    if stopped > 0 {
+        words.push_str(&format!(", {stopped} stopped"));
+    }
+    if instances > 0 {
+        words.push_str(&format!(", {} stopped", count(instances, "instance")));
+    }
+    if unserved > 0 {
+        words.push_str(&format!(", {} without service", count(unserved, "published port")));
+    }
+    let is_good = settled == all && instances == 0 && unserved == 0;
+    terminal.paint(if is_good { Paint::Good } else { Paint::Warn }, &words)
+}
+
+/// By hand, or scaled to nothing: not one instance is wanted.
+fn is_stopped(service: &ServiceStatus) -> bool {
+    service.wanted == 0
+}
+
+/// Why nobody is served at a published port.
+pub fn unserved(port: &PublishedStatus) -> Option<&str> {
+    port.message.as_deref().or(port.waits_for.as_deref())
 }
 
 fn services(status: &ApplicationStatus, terminal: &Terminal) -> String {

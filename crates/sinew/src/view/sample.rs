@@ -37,6 +37,7 @@ pub fn service(name: &str, instances: Vec<InstanceStatus>) -> ServiceStatus {
         traffic: TrafficStatus::default(),
         refused: Vec::new(),
         loopback_only: std::collections::BTreeMap::new(),
+        ready: false,
     }
 }
 
@@ -89,6 +90,7 @@ pub fn shop() -> ApplicationStatus {
             listen: "127.0.0.1:8080".to_owned(),
             target: 8000,
             message: None,
+            waits_for: None,
         }],
         memory_bytes: Some(15_204_352),
         ready: false,

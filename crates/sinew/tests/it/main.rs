@@ -3,6 +3,7 @@
 mod bounds;
 mod cli;
 mod explicit;
+mod habits;
 mod harness;
 mod hidden;
 mod hostile;

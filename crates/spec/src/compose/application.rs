@@ -14,7 +14,7 @@ use super::problem::quote;
 use super::service::{Context, Draft};
 use super::source::{At, Findings};
 use super::yaml::Node;
-use super::{ComposeInput, PathKind, graph, paths, service};
+use super::{ComposeInput, PathKind, graph, paths, programs, service};
 
 pub(super) const SERVICES_MAX: usize = 1_000;
 
@@ -87,6 +87,7 @@ pub(super) fn read(
     let services = graph::select(drafts, root, input, environment, findings);
     // Otherwise what uses it may just be what is wrong.
     if !findings.has_problems() {
+        programs::check(&services, root, input, environment, findings);
         top.volumes.warn_unused("volume", findings);
         top.secrets.warn_unused("secret", findings);
         top.configs.warn_unused("config", findings);

@@ -79,3 +79,44 @@ fn exit_codes_are_explained() {
     ));
     assert!(shown.contains("db             0/1  crashing"), "{shown}");
 }
+
+#[test]
+fn the_head_line_is_true() {
+    let check = |change: fn(&mut ApplicationStatus), expected: &str| {
+        let mut status = sample::shop();
+        status.services.truncate(2);
+        status.services[1].instances[1].health = Health::Healthy;
+        change(&mut status);
+        assert_eq!(verdict(&status, &Terminal::plain()), expected);
+    };
+    check(|_| {}, "all 2 services as wanted");
+    check(
+        |status| {
+            status.services[1].wanted = 0;
+            status.services[1].instances.clear();
+        },
+        "1 of 2 services as wanted, 1 stopped",
+    );
+    check(
+        |status| {
+            status.services[1].wanted = 1;
+            status.services[1].instances[0].state = InstanceState::Stopped;
+        },
+        "all 2 services as wanted, 1 instance stopped",
+    );
+    check(
+        |status| status.published[0].waits_for = Some("nobody listens on port 8000 of orders".to_owned()),
+        "all 2 services as wanted, 1 published port without service",
+    );
+}
+
+#[test]
+fn a_port_that_nobody_listens_on_has_its_reason() {
+    let mut status = sample::shop();
+    status.published[0].waits_for = Some("nobody listens on port 8000 of orders".to_owned());
+    let shown = render(&status, &BTreeMap::new(), &Terminal::plain(), sample::NOW);
+    assert!(
+        shown.ends_with("127.0.0.1:8080 -> orders:8000  nobody listens on port 8000 of orders\n"),
+        "{shown}"
+    );
+}

@@ -121,7 +121,10 @@ fn an_exec_ends_with_its_connection() {
         let (code, text) = sealed.exec(&["sh", "-c", "exit 7"]).await;
         assert_eq!((code, text.as_str()), (7, ""));
         let failed = sealed.init().await.exec(command(&["nosuchprogram"]), streams).await.expect_err("fails");
-        assert!(failed.to_string().contains("nosuchprogram: not found inside the seal in PATH="), "{failed}");
+        assert!(
+            failed.to_string().contains("nosuchprogram: not found inside the seal in /usr/bin, "),
+            "{failed}"
+        );
         sealed.shut_down().await;
     });
 }

@@ -1,0 +1,91 @@
+//! What a service is at, in words.
+
+use sinew_spec::status::{Health, InstanceState, InstanceStatus, ServiceStatus};
+
+use crate::terminal::{Paint, harmless};
+use crate::view::{is_good, is_settled};
+
+/// A service that has ended this often while everybody waits will not come up by itself.
+const RESTARTS_MAX: u32 = 5;
+
+/// `orders: 1 of 2 healthy`, `billing: waits for orders`.
+pub fn describe(service: &ServiceStatus) -> String {
+    format!("{}: {}", service.name, phase(service))
+}
+
+/// It will not come up by itself.
+pub fn is_hopeless(instance: &InstanceStatus) -> bool {
+    match instance.state {
+        InstanceState::Exited => !is_good(instance),
+        InstanceState::Backoff => instance.restarts >= RESTARTS_MAX,
+        InstanceState::Running => instance.health == Health::Unhealthy,
+        _ => false,
+    }
+}
+
+/// What a service is at, in words.
+pub fn phase(service: &ServiceStatus) -> String {
+    let good = service.instances.iter().filter(|instance| is_good(instance)).count();
+    let with = |words: String, message: &Option<String>| match message {
+        Some(message) => format!("{words}: {}", harmless(message, false)),
+        None => words,
+    };
+    if is_settled(service) {
+        let completed = service.instances.iter().any(|instance| instance.state == InstanceState::Exited);
+        let checked = service.instances.iter().any(|instance| instance.health == Health::Healthy);
+        let word = if completed {
+            "completed"
+        } else if checked {
+            "healthy"
+        } else {
+            "running"
+        };
+        return match service.instances.len() {
+            0 => "nothing wanted".to_owned(),
+            1 => word.to_owned(),
+            more => format!("{more} {word}"),
+        };
+    }
+    let how = |instance: &InstanceStatus| match (&instance.message, instance.exit_code) {
+        (Some(message), _) => harmless(message, false),
+        (None, Some(code)) => format!("ended with code {code}"),
+        (None, None) => "ended".to_owned(),
+    };
+    if let Some(crashing) = service.instances.iter().find(|i| i.state == InstanceState::Backoff) {
+        return format!("{}; is tried again", how(crashing));
+    }
+    if let Some(exited) = service.instances.iter().find(|i| i.state == InstanceState::Exited && !is_good(i)) {
+        return how(exited);
+    }
+    if !service.waits_for.is_empty() {
+        return format!("waits for {}", service.waits_for.join(", "));
+    }
+    if let Some(unhealthy) = service.instances.iter().find(|i| i.health == Health::Unhealthy) {
+        return with("unhealthy".to_owned(), &unhealthy.message);
+    }
+    let words = match (service.wanted, good) {
+        (1, _) => "starting".to_owned(),
+        (wanted, good) => format!("starting, {good} of {wanted} up"),
+    };
+    let message =
+        service.instances.iter().find(|instance| !is_good(instance)).and_then(|i| i.message.clone());
+    with(words, &message)
+}
+
+/// A mark for a service that is up, on its way, or in trouble.
+pub fn mark(service: &ServiceStatus, spinner: &'static str) -> (&'static str, Paint) {
+    let trouble = service.instances.iter().any(|instance| {
+        instance.state == InstanceState::Backoff
+            || (instance.state == InstanceState::Exited && !is_good(instance))
+            || instance.health == Health::Unhealthy
+    });
+    if is_settled(service) {
+        ("+", Paint::Good)
+    } else if trouble {
+        ("x", Paint::Bad)
+    } else if service.waits_for.is_empty() {
+        (spinner, Paint::Warn)
+    } else {
+        ("·", Paint::Dim)
+    }
+}
