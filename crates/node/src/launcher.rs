@@ -324,9 +324,22 @@ impl Launcher {
 
     fn reconcile(&mut self) {
         let mut present: BTreeMap<ServiceName, Vec<Present>> = BTreeMap::new();
-        for view in self.shared.board.views().values() {
+        let views = self.shared.board.views();
+        for view in views.values() {
             present.entry(view.service.clone()).or_default().push(view.present());
         }
+        // Gone from the board, and its task not yet joined: what is started under its number now would be taken for it.
+        for (name, running) in self.running.iter().filter(|(name, _)| !views.contains_key(*name)) {
+            if let Some(number) = reconcile::instance_number(&running.service, name) {
+                let state = reconcile::State::Retiring;
+                present.entry(running.service.clone()).or_default().push(Present {
+                    number,
+                    version: 0,
+                    state,
+                });
+            }
+        }
+        drop(views);
         if let Some(order) = self.leaving {
             self.retire_in_order(order);
             return;
