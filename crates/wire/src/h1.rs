@@ -6,21 +6,21 @@
 mod body;
 mod buffer;
 mod encode;
-mod fields;
-mod head;
 mod parse;
 mod reuse;
 
 pub use body::{BodyDecoder, BodyEncoder, BodyEvent, Relayed, Truncated, relay};
 pub use buffer::{Buffer, BufferPool};
 pub use encode::{
-    RequestEdits, ResponseEdits, SentResponse, encode_local_response, encode_request, encode_response,
-    push_field, reason_phrase,
+    SentResponse, encode_local_response, encode_request, encode_response, push_field, reason_phrase,
 };
-pub use fields::{Field, FieldKind, Span};
-pub use head::{Exchange, Framing, Method, RequestHead, ResponseHead, ResponseKind, Target, Version};
 pub use parse::{HeadScan, Parsed, parse_request, parse_response};
 pub use reuse::{Downstream, RequestLeft, after_exchange, upstream_reusable};
+
+pub use crate::head::{
+    Exchange, Field, FieldKind, Framing, Method, Reject, RequestEdits, RequestHead, ResponseEdits,
+    ResponseHead, ResponseKind, Span, Target, Version,
+};
 
 /// Every bound of the engine. `_max` is inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,34 +66,6 @@ impl Default for Limits {
         Self::DEFAULT
     }
 }
-
-/// Why a message is refused. After one the connection it came on is closed: nobody knows where the next begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reject {
-    /// What a client is answered: 400, 413, 414, 417, 431, 501 or 505. A refused *response* is 502 to the client,
-    /// whatever stands here.
-    pub status: u16,
-    /// In words, for logs and metric labels: a closed set, never what a client sent.
-    pub reason: &'static str,
-}
-
-impl Reject {
-    const fn new(status: u16, reason: &'static str) -> Self {
-        Self { status, reason }
-    }
-
-    const fn bad(reason: &'static str) -> Self {
-        Self::new(400, reason)
-    }
-}
-
-impl std::fmt::Display for Reject {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({})", self.reason, self.status)
-    }
-}
-
-impl std::error::Error for Reject {}
 
 #[cfg(test)]
 mod tests;

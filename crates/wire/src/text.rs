@@ -27,7 +27,8 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
 
 /// What may stand in a field value: visible bytes, `obs-text`, space and tab. Never NUL, CR, LF or another control.
 pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
-    bytes.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
+    // Looks at all bytes in any case: so it is done sixteen at a time.
+    bytes.iter().fold(true, |fits, &byte| fits & (byte == b'\t' || (byte >= b' ' && byte != 0x7f)))
 }
 
 /// Without the spaces and tabs (RFC 9110 `OWS`) at both ends.
@@ -47,18 +48,21 @@ pub(crate) fn list(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Appends a number in decimal without an allocation.
-pub(crate) fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0u8; 20];
+pub(crate) fn push_decimal(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(decimal(number, &mut [0; 20]));
+}
+
+/// A number in decimal, at the end of `digits`.
+pub(crate) fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut at = digits.len();
     loop {
         at -= 1;
         digits[at] = b'0' + (number % 10) as u8;
         number /= 10;
         if number == 0 {
-            break;
+            return &digits[at..];
         }
     }
-    out.extend_from_slice(&digits[at..]);
 }
 
 /// Appends a number in lower-case hexadecimal without leading zeros.

@@ -5,6 +5,9 @@ use std::path::Path;
 #[path = "../../../fuzz/src/properties.rs"]
 mod properties;
 
+#[path = "../../../fuzz/src/h2.rs"]
+mod h2;
+
 fn replay(target: &str, property: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
     let mut count = 0;
@@ -34,4 +37,19 @@ fn responses() {
 #[test]
 fn chunked_bodies() {
     replay("chunked", properties::chunked);
+}
+
+#[test]
+fn http2_clients() {
+    replay("h2_server", h2::server);
+}
+
+#[test]
+fn http2_servers() {
+    replay("h2_client", h2::client);
+}
+
+#[test]
+fn field_blocks() {
+    replay("hpack", h2::hpack);
 }

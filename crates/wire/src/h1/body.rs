@@ -3,10 +3,9 @@
 
 use std::ops::Range;
 
-use super::fields::is_forbidden_in_trailers;
-use super::head::Framing;
+use super::Limits;
 use super::reuse::RequestLeft;
-use super::{Limits, Reject};
+use crate::head::{Framing, Reject, is_forbidden_in_trailers};
 use crate::text::{is_field_value, is_token, push_hex, trim};
 
 #[derive(Clone, Debug, PartialEq, Eq)]

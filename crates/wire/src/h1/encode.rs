@@ -1,36 +1,11 @@
 //! Heads are written anew: what belongs to one connection only is left out, framing is the engine's own, the rest is
 //! copied in runs of whole lines.
 
-use super::fields::{Field, FieldKind, Span};
-use super::head::{Exchange, Framing, Method, RequestHead, ResponseHead, ResponseKind, Target, Version};
+use crate::head::{
+    Exchange, Field, FieldKind, Framing, Method, RequestEdits, RequestHead, ResponseEdits, ResponseHead,
+    ResponseKind, Span, Target, Version,
+};
 use crate::text::{is_field_value, is_token, push_decimal};
-
-/// What a proxy changes in a request.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RequestEdits<'a> {
-    /// Instead of the request's own `host[:port]`.
-    pub host: Option<&'a [u8]>,
-    /// Instead of the request's own path and query.
-    pub path: Option<&'a [u8]>,
-    /// Ask the upstream to close afterwards.
-    pub close: bool,
-    /// Pass `Upgrade` on, if the request has one ([`RequestHead::upgrade`]). Otherwise it is left out, and the
-    /// request is an ordinary one.
-    pub upgrade: bool,
-    /// Names of fields to leave out, in any case.
-    pub remove: &'a [&'a [u8]],
-    /// Fields to add at the end; what is not a valid field is left out.
-    pub append: &'a [(&'a [u8], &'a [u8])],
-}
-
-/// What a proxy changes in a response.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ResponseEdits<'a> {
-    /// Tell the client that this is the last response on its connection.
-    pub close: bool,
-    pub remove: &'a [&'a [u8]],
-    pub append: &'a [(&'a [u8], &'a [u8])],
-}
 
 /// What was announced to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +49,7 @@ pub fn encode_request(
     copy_fields(&head.fields, head.fields_end, bytes, edits.remove, out, |kind| match kind {
         FieldKind::Expect => head.expect_continue,
         FieldKind::Trailer => head.framing == Framing::Chunked,
-        kind => is_passed_on(kind),
+        kind => kind.is_passed_on(),
     });
     append(out, edits.append);
     head.framing
@@ -122,7 +97,7 @@ pub fn encode_response(
         // In a response these are ordinary names.
         FieldKind::Host | FieldKind::Expect => true,
         FieldKind::Trailer => framing == Framing::Chunked,
-        kind => is_passed_on(kind),
+        kind => kind.is_passed_on(),
     });
     append(out, edits.append);
     SentResponse { framing, keep_alive: keep_alive && head.kind != ResponseKind::Tunnel }
@@ -208,12 +183,8 @@ fn push_persistence(out: &mut Vec<u8>, keep_alive: bool, version: Version) {
     match (keep_alive, version) {
         (false, _) => out.extend_from_slice(b"connection: close\r\n"),
         (true, Version::Http10) => out.extend_from_slice(b"connection: keep-alive\r\n"),
-        (true, Version::Http11) => {}
+        (true, Version::Http11 | Version::Http2) => {}
     }
-}
-
-fn is_passed_on(kind: FieldKind) -> bool {
-    matches!(kind, FieldKind::EndToEnd | FieldKind::RequestId | FieldKind::TraceParent)
 }
 
 /// Copies the lines of the fields that stay. Line ends and white space around values were checked when the head was

@@ -2,11 +2,12 @@
 
 use std::mem::MaybeUninit;
 
-use super::fields::{Field, FieldKind, Span};
-use super::head::{
-    Exchange, Framing, Method, RequestHead, ResponseHead, ResponseKind, Target, Version, of_kind,
+use super::{HEAD_FIELDS_CEILING, Limits};
+use crate::head::values::{Once, authorities_agree, content_length, is_authority};
+use crate::head::{
+    Exchange, Field, FieldKind, Framing, Method, Reject, RequestHead, ResponseHead, ResponseKind, Span,
+    Target, Version, of_kind,
 };
-use super::{HEAD_FIELDS_CEILING, Limits, Reject};
 use crate::text::{is_token, list, trim};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +217,13 @@ fn collect(
         if gap != b"\r\n" && trim(gap) != b"\r\n" {
             return Err(LINE_END);
         }
-        fields.push(Field { name, value, kind: FieldKind::of(token.name.as_bytes()), listed: false });
+        fields.push(Field {
+            name,
+            value,
+            kind: FieldKind::of(token.name.as_bytes()),
+            listed: false,
+            never_indexed: false,
+        });
         line_start = next;
     }
     if line_start == last { Ok(()) } else { Err(LINE_END) }
@@ -262,33 +269,6 @@ fn interpret_target(bytes: &[u8], target: Span, head: &mut RequestHead) -> Resul
 
 fn starts_with_ignoring_case(text: &[u8], prefix: &[u8]) -> bool {
     text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-}
-
-/// `host[:port]`: registered names and IPv4 addresses of the bytes that are in use for them, IPv6 in brackets. No user
-/// information, no list.
-fn is_authority(text: &[u8]) -> bool {
-    let (host, port) = match text {
-        [b'[', rest @ ..] => {
-            let Some(end) = memchr::memchr(b']', rest) else { return false };
-            let inside = &rest[..end];
-            if inside.is_empty()
-                || !inside.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
-            {
-                return false;
-            }
-            (&b"literal"[..], &rest[end + 1..])
-        }
-        _ => text.split_at(memchr::memchr(b':', text).unwrap_or(text.len())),
-    };
-    let host_fits = host
-        .iter()
-        .all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%'));
-    let port_fits = match port {
-        [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    host_fits && port_fits && (!host.is_empty() || port.is_empty())
 }
 
 fn interpret_request(bytes: &[u8], head: &mut RequestHead, limits: &Limits) -> Result<(), Reject> {
@@ -342,7 +322,7 @@ fn interpret_request(bytes: &[u8], head: &mut RequestHead, limits: &Limits) -> R
 fn interpret_host(bytes: &[u8], head: &mut RequestHead, host: Option<Span>) -> Result<(), Reject> {
     let Some(host) = host else {
         return match head.version {
-            Version::Http11 => Err(Reject::bad("no host")),
+            Version::Http11 | Version::Http2 => Err(Reject::bad("no host")),
             Version::Http10 => Ok(()),
         };
     };
@@ -363,11 +343,7 @@ fn interpret_host(bytes: &[u8], head: &mut RequestHead, host: Option<Span>) -> R
         Target::Absolute => b":80",
         _ => b"",
     };
-    let plain = |authority: Span| {
-        let text = authority.of(bytes);
-        text.strip_suffix(default_port).or_else(|| text.strip_suffix(b":")).unwrap_or(text)
-    };
-    if plain(head.authority).eq_ignore_ascii_case(plain(host)) {
+    if authorities_agree(head.authority.of(bytes), host.of(bytes), default_port) {
         Ok(())
     } else {
         Err(Reject::bad("host differs from the target"))
@@ -429,23 +405,6 @@ fn interpret_response(
     Ok(())
 }
 
-/// A field that counts only if there is one of it.
-#[derive(Clone, Copy, Default)]
-struct Once {
-    count: u32,
-    value: Span,
-}
-
-impl Once {
-    fn note(&mut self, value: Span) {
-        *self = Self { count: self.count + 1, value };
-    }
-
-    fn value(self) -> Option<Span> {
-        (self.count == 1).then_some(self.value)
-    }
-}
-
 /// The fields that frame a message.
 #[derive(Default)]
 struct Seen {
@@ -484,19 +443,6 @@ impl Seen {
             (false, length) => Ok(length.map(Framing::Length)),
         }
     }
-}
-
-/// Digits only, at most 2^63 - 1: more than that is a negative number to somebody.
-fn content_length(value: &[u8]) -> Result<u64, Reject> {
-    const MALFORMED: Reject = Reject::bad("malformed content-length");
-    if value.is_empty() {
-        return Err(MALFORMED);
-    }
-    let length = value.iter().try_fold(0u64, |number, &digit| {
-        let digit = digit.is_ascii_digit().then_some(u64::from(digit.wrapping_sub(b'0')))?;
-        number.checked_mul(10)?.checked_add(digit)
-    });
-    length.filter(|&length| length <= i64::MAX as u64).ok_or(MALFORMED)
 }
 
 #[derive(Default)]

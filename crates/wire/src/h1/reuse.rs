@@ -1,6 +1,6 @@
 //! What becomes of the two connections after an exchange.
 
-use super::head::{Exchange, ResponseHead};
+use crate::head::{Exchange, ResponseHead};
 
 /// How much of a request's body has not been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

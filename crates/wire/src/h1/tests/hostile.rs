@@ -375,10 +375,19 @@ fn a_head_in_single_bytes_is_cheap() {
     assert!(due < 20, "{due} parses of {} bytes", input.len());
 }
 
+/// HTTP/2 without TLS begins with its preface, never with an upgrade (RFC 9113, 3.1).
+#[test]
+fn h2c_is_not_granted() {
+    let fields =
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n";
+    check_requests(get(fields), "GET / HTTP/1.1|host: a||[]");
+    check_requests(get(&fields.replace("h2c", "x, H2C")), "GET / HTTP/1.1|host: a||[]");
+}
+
 /// `HOSTILE.md` names a test for each line, and each named test is one of this file's.
 #[test]
 fn the_list_is_covered() {
-    let list = include_str!("../../../HOSTILE.md");
+    let (list, _) = include_str!("../../../HOSTILE.md").split_once("# Hostile HTTP/2").expect("two lists");
     let source = include_str!("hostile.rs");
     let named: Vec<_> = list
         .lines()

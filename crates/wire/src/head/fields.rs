@@ -8,7 +8,7 @@ pub struct Span {
 }
 
 impl Span {
-    pub(super) const fn new(start: usize, end: usize) -> Self {
+    pub(crate) const fn new(start: usize, end: usize) -> Self {
         Self { start: start as u32, end: end as u32 }
     }
 
@@ -30,6 +30,8 @@ pub struct Field {
     pub kind: FieldKind,
     /// Named by `Connection`, so of this connection only.
     pub listed: bool,
+    /// Came as a literal that no table may hold (RFC 7541, 6.2.3), and is passed on as one.
+    pub never_indexed: bool,
 }
 
 /// What the engine does with a field.
@@ -50,11 +52,19 @@ pub enum FieldKind {
     /// Passed on; known so that a proxy finds it without a search by name.
     RequestId,
     TraceParent,
+    /// One of several `cookie` fields of HTTP/2; a field that joins them stands at the end (RFC 9113, 8.2.3). Never
+    /// passed on.
+    Crumb,
 }
 
 impl FieldKind {
+    /// Whether a field of a request or a response goes on without the engine having a say.
+    pub(crate) const fn is_passed_on(self) -> bool {
+        matches!(self, Self::EndToEnd | Self::RequestId | Self::TraceParent)
+    }
+
     /// By length first, so that most names cost one compare.
-    pub(super) fn of(name: &[u8]) -> Self {
+    pub(crate) fn of(name: &[u8]) -> Self {
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         match name.len() {
             2 if is(b"te") => Self::Te,
@@ -77,7 +87,7 @@ impl FieldKind {
 
 /// Fields that must not come after a body: they frame, route, authenticate, or say how to read the content
 /// (RFC 9110, 6.5.1). They are left out of forwarded trailers.
-pub(super) fn is_forbidden_in_trailers(name: &[u8]) -> bool {
+pub(crate) fn is_forbidden_in_trailers(name: &[u8]) -> bool {
     const FORBIDDEN: &[&[u8]] = &[
         b"authorization",
         b"cache-control",

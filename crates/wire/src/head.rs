@@ -1,11 +1,22 @@
-//! What a head says: its parts as byte ranges, and what follows for framing and for the connection.
+//! What a head says: its parts as byte ranges, and what follows for framing and for the connection. Both engines fill
+//! these types; whoever routes and edits need not know which of them did. The bytes behind the spans are lines,
+//! `name: value` CR LF: as HTTP/1.1 received them, or as the HTTP/2 engine wrote them from a field block.
 
-use super::fields::{Field, FieldKind, Span};
+mod edits;
+mod fields;
+mod reject;
+pub(crate) mod values;
+
+pub use edits::{RequestEdits, ResponseEdits};
+pub(crate) use fields::is_forbidden_in_trailers;
+pub use fields::{Field, FieldKind, Span};
+pub use reject::Reject;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     Http10,
     Http11,
+    Http2,
 }
 
 /// Those that matter to framing and to retries by name; the bytes of every method are in [`RequestHead::method_name`].
@@ -82,6 +93,7 @@ pub enum Framing {
     None,
     /// Declared, possibly zero.
     Length(u64),
+    /// Its end is marked in the stream: by the last chunk, or in HTTP/2 by END_STREAM.
     Chunked,
     /// With the connection; of responses only.
     UntilClose,
@@ -109,7 +121,7 @@ pub struct RequestHead {
     pub authority: Span,
     pub fields: Vec<Field>,
     /// Where the last field's line ends.
-    pub(super) fields_end: u32,
+    pub(crate) fields_end: u32,
     /// Never [`Framing::UntilClose`].
     pub framing: Framing,
     /// The client wants to send more requests.
@@ -119,6 +131,8 @@ pub struct RequestHead {
     /// Value of `Upgrade`, where the request asks for one that may be granted: HTTP/1.1, without body, named by
     /// `Connection`, and not `h2c`.
     pub upgrade: Option<Span>,
+    /// `:protocol` of an extended CONNECT (RFC 8441); such a request has a path too. Never of HTTP/1.
+    pub protocol: Option<Span>,
     /// The client takes trailers (`TE: trailers`).
     pub trailers: bool,
     /// Value of `x-request-id`; `None` also where there are several, which nobody can tell apart.
@@ -142,6 +156,7 @@ impl Default for RequestHead {
             keep_alive: false,
             expect_continue: false,
             upgrade: None,
+            protocol: None,
             trailers: false,
             request_id: None,
             traceparent: None,
@@ -215,7 +230,7 @@ pub struct ResponseHead {
     pub reason: Span,
     pub fields: Vec<Field>,
     /// Where the last field's line ends.
-    pub(super) fields_end: u32,
+    pub(crate) fields_end: u32,
     pub kind: ResponseKind,
     /// How the body of *this* response ends, with the request's method taken into account.
     pub framing: Framing,
@@ -254,11 +269,11 @@ impl ResponseHead {
 fn value<'a>(fields: &[Field], bytes: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     fields
         .iter()
-        .find(|field| field.name.of(bytes).eq_ignore_ascii_case(name))
+        .find(|field| field.kind != FieldKind::Crumb && field.name.of(bytes).eq_ignore_ascii_case(name))
         .map(|field| field.value.of(bytes))
 }
 
 /// First field of a kind.
-pub(super) fn of_kind(fields: &[Field], kind: FieldKind) -> Option<&Field> {
+pub(crate) fn of_kind(fields: &[Field], kind: FieldKind) -> Option<&Field> {
     fields.iter().find(|field| field.kind == kind)
 }

@@ -1,0 +1,73 @@
+//! What a request costs the engines.
+//!
+//! `engines` measures time; `engines count h1|h2 REQUESTS` does so many requests and says nothing, for a tool that
+//! counts instructions (`valgrind --tool=callgrind`): the difference of two runs is what their difference costs.
+
+#[path = "engines/work.rs"]
+mod work;
+
+use std::time::Instant;
+
+use work::{H1, H2, Hpack};
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => measure_all(),
+        ["count", engine, requests] => count(engine, requests.parse().expect("a number")),
+        _ => {
+            eprintln!("engines [count h1|h2 REQUESTS]");
+            std::process::exit(2);
+        }
+    }
+}
+
+fn count(engine: &str, requests: u32) {
+    match engine {
+        "h1" => {
+            let mut h1 = H1::new();
+            (0..requests).for_each(|_| h1.request());
+        }
+        "h2" => {
+            let mut h2 = H2::new(32);
+            // Tables are filled first.
+            (0..10).for_each(|_| h2.round());
+            (0..requests / 32).for_each(|_| h2.round());
+        }
+        _ => panic!("h1 or h2"),
+    }
+}
+
+fn measure_all() {
+    let mut hpack = Hpack::new();
+    println!("HPACK, a typical request head ({} fields, {} bytes repeated):", hpack.fields(), hpack.block());
+    measure("  encode", 1, || hpack.encode());
+    measure("  decode", 1, || hpack.decode());
+    measure("  encode, nothing repeats", 1, || hpack.encode_anew());
+    measure("  decode, Huffman, nothing indexed", 1, || hpack.decode_literals());
+    let mut h1 = H1::new();
+    println!("request and response, both sides of a proxy:");
+    measure("  HTTP/1.1", 1, || h1.request());
+    for (connections, streams) in [(8, 32), (64, 1)] {
+        let mut all: Vec<H2> = (0..connections).map(|_| H2::new(streams)).collect();
+        let requests = connections * streams;
+        measure(&format!("  HTTP/2, {connections} x {streams}"), requests, || {
+            all.iter_mut().for_each(H2::round);
+        });
+    }
+}
+
+/// The best of several rounds: what else the machine does only adds.
+fn measure(what: &str, each: usize, mut work: impl FnMut()) {
+    const ROUNDS: usize = 30;
+    let times = 20_000 / each;
+    let best = (0..ROUNDS)
+        .map(|_| {
+            let begin = Instant::now();
+            (0..times).for_each(|_| work());
+            begin.elapsed()
+        })
+        .min()
+        .expect("some rounds");
+    println!("{what:40} {:>6} ns", best.as_nanos() / (times * each) as u128);
+}
