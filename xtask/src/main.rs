@@ -23,6 +23,7 @@ cargo xtask COMMAND
   example    unit tests of examples/, then the cold store from `sinew up` to its last labelled fault
   size       size of the release binary, and the memory of a mesh of nine of it, against their limits
   scenarios  the integration tests with the release binary
+  bench      what a request costs, beside Envoy, nginx and HAProxy; `cargo xtask bench --help`
 ";
 
 fn main() -> ExitCode {
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
             .run("packages", packages::install)
             .and_then(|()| stages.run("size", size))
             .and_then(|()| stages.run("scenarios", || release_tests(&[]))),
+        "bench" => stages.run("bench", bench),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
@@ -125,6 +127,18 @@ fn release_tests(filter: &[&str]) -> Result<(), Failed> {
 
 fn release_binary() -> std::path::PathBuf {
     target_folder().join("release/sinew")
+}
+
+/// Its own arguments are all that follow.
+fn bench() -> Result<(), Failed> {
+    let arguments: Vec<String> = std::env::args().skip(2).collect();
+    let wants_help = arguments.iter().any(|word| matches!(word.as_str(), "-h" | "--help"));
+    if !wants_help && !arguments.iter().any(|word| word == "--sinew") {
+        run(cargo().args(["build", "--release", "--locked", "--package", "sinew"]))?;
+    }
+    run(cargo()
+        .args(["run", "--release", "--locked", "--quiet", "--package", "sinew-bench", "--"])
+        .args(arguments))
 }
 
 /// MB as disks count them.
