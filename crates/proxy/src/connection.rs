@@ -17,9 +17,11 @@ const SCRATCH_BYTES: usize = 8 * 1024;
 const HEAD_SLACK_BYTES: usize = 4 * 1024;
 /// Of 4 KiB each, per worker.
 const FREE_BUFFERS_MAX: usize = 32;
-/// Of output, per worker.
-const FREE_OUTPUTS_MAX: usize = 32;
-const FREE_OUTPUT_BYTES_MAX: usize = 16 * 1024;
+/// Of output, per worker: two for each request in flight.
+const FREE_OUTPUTS_MAX: usize = 128;
+const FREE_OUTPUT_BYTES_MAX: usize = 4 * 1024;
+/// Room for a head and a small body, so that few outputs grow.
+const OUTPUT_BYTES: usize = 2 * 1024;
 
 thread_local! {
     /// A worker is a thread.
@@ -113,7 +115,8 @@ pub struct Output(pub Vec<u8>);
 
 impl Output {
     pub fn new() -> Self {
-        Self(FREE.with_borrow_mut(|free| free.1.pop()).unwrap_or_default())
+        let free = FREE.with_borrow_mut(|free| free.1.pop());
+        Self(free.unwrap_or_else(|| Vec::with_capacity(OUTPUT_BYTES)))
     }
 }
 

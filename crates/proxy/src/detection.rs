@@ -11,11 +11,10 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use crate::connection::Connection;
-use crate::http::{self, Flow};
 use crate::snapshot::Snapshot;
 use crate::tcp;
 use crate::upstream::{Target, TcpUpstream};
-use crate::worker::OnRoute;
+use crate::worker::{OnRoute, Worker};
 
 /// Read at once of a server that speaks first.
 const FIRST_BYTES_MAX: usize = 4 * 1024;
@@ -28,33 +27,45 @@ enum First {
     Nothing,
 }
 
-/// Serves a client's connection whose protocol is not declared.
-pub async fn serve(flow: &Flow, snapshot: &Snapshot, target: &Target, mut client: Connection) {
-    match first_of_client(&mut client, snapshot.limits.detect_timeout).await {
-        Detection::Http1 => return http::serve(flow, client).await,
-        Detection::NeedMore => {}
-        _ => {
-            let _on_route = OnRoute::new(target.metrics());
-            return tcp::serve(&flow.worker, snapshot, target, client).await;
-        }
+/// A client that speaks HTTP; `on_route`: it is counted already.
+pub struct Http {
+    pub client: Connection,
+    pub on_route: Option<OnRoute>,
+}
+
+/// Finds out what a client speaks, and serves it unless that is HTTP.
+pub async fn serve(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    target: &Target,
+    mut client: Connection,
+) -> Option<Http> {
+    let detected = first_of_client(&mut client, snapshot.limits.detect_timeout).await;
+    if detected == Detection::Http1 {
+        return Some(Http { client, on_route: None });
+    }
+    let metrics = target.metrics();
+    let on_route = OnRoute::new(metrics);
+    if detected != Detection::NeedMore {
+        tcp::serve(worker, snapshot, target, client).await;
+        return None;
     }
     // Silent, or not to be told from its first bytes. TCP it is, unless HTTP comes before the server speaks.
-    let metrics = target.metrics();
-    let _on_route = OnRoute::new(metrics);
-    let mut upstream = match target.open(&flow.worker, snapshot).await {
+    let mut upstream = match target.open(worker, snapshot).await {
         Ok(upstream) => upstream,
-        Err(failure) => return tcp::refuse(metrics, &client, failure),
+        Err(failure) => {
+            tcp::refuse(metrics, &client, failure);
+            return None;
+        }
     };
     let first =
         timeout(snapshot.limits.tcp_idle_timeout, first_of_both(&mut client, &mut upstream, snapshot));
     match first.await.unwrap_or(First::Nothing) {
-        First::Http => {
-            drop(upstream);
-            http::serve_counted(flow, client).await;
-        }
+        First::Http => return Some(Http { client, on_route: Some(on_route) }),
         First::Bytes(early) => tcp::relay(snapshot, metrics, client, upstream, early).await,
         First::Nothing => {}
     }
+    None
 }
 
 /// [`Detection::NeedMore`]: the time is over, or the client has ended its side.

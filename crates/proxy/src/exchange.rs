@@ -2,23 +2,25 @@
 //! bounded memory, and never waits inside.
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use sinew_telemetry::RouteMetrics;
+use sinew_transport::bulk::{Bulk, Side};
 use sinew_wire::h1::{
     self, BodyDecoder, BodyEncoder, BodyEvent, Downstream, Framing, Limits, Parsed, ResponseHead,
-    ResponseKind, after_exchange, encode_response, parse_response, relay, upstream_reusable,
+    ResponseKind, after_exchange, encode_response, parse_response, relay, unframed_left, unframed_passed,
+    upstream_reusable,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::connection::{Connection, Output};
 use crate::failure::{CONNECT_FAILED, Failure, REASON_HEADER};
 use crate::http::Flow;
 use crate::snapshot::CompiledLimits;
+use crate::timer::Timer;
 
 /// Waits to be written, per direction.
 const OUTPUT_BYTES_MAX: usize = 32 * 1024;
@@ -39,6 +41,10 @@ pub struct Exchange {
     response: Option<Response>,
     to_client: Output,
     client_written: usize,
+    /// Of an answer's body that goes on as it is.
+    bulk: Bulk,
+    /// What was written to the client may still be in its stream.
+    is_client_unflushed: bool,
     /// An interim answer went to the client: the request cannot begin anew.
     is_interim_sent: bool,
     /// Anything came from the upstream of this attempt.
@@ -97,6 +103,7 @@ impl Exchange {
         wire: h1::Exchange,
         limits: &CompiledLimits,
         metrics: &Arc<RouteMetrics>,
+        began: Instant,
     ) -> Self {
         Self {
             wire,
@@ -116,13 +123,15 @@ impl Exchange {
                 is_refused: false,
             },
             response: None,
-            to_client: Output::new(),
+            to_client: Output::default(), // none before there is an answer
             client_written: 0,
+            bulk: Bulk::default(),
+            is_client_unflushed: false,
             is_interim_sent: false,
             is_answered: false,
             is_client_ended: false,
             has_moved: false,
-            moved_at: Instant::now(),
+            moved_at: began,
             metrics: metrics.clone(),
         }
     }
@@ -156,11 +165,15 @@ impl Exchange {
         }
         match failure {
             Failure::UpstreamGone => {
-                let harmless = self.wire.method.is_idempotent() && self.request.is_bodiless;
-                was_reused && !self.is_answered && (self.request.written == 0 || harmless)
+                was_reused && !self.is_answered && (self.request.written == 0 || self.is_harmless())
             }
             failure => failure.is_before_the_application(),
         }
+    }
+
+    /// Sending it twice does what sending it once does, and can be done.
+    pub fn is_harmless(&self) -> bool {
+        self.wire.method.is_idempotent() && self.request.is_bodiless
     }
 
     /// Begins anew, for another upstream.
@@ -170,6 +183,7 @@ impl Exchange {
         self.request.is_refused = false;
         self.is_answered = false;
         self.wire.interim = 0;
+        self.moved_at = Instant::now();
     }
 
     /// Discards what the client's buffer holds of the request's body. True: that was all.
@@ -193,9 +207,8 @@ impl Exchange {
         flow: &Flow,
         client: &mut Connection,
         upstream: &mut Connection,
+        timer: &mut Timer<'_>,
     ) -> Result<Ended, Failure> {
-        self.moved_at = Instant::now();
-        let mut timer = pin!(sleep_until(self.deadline()));
         poll_fn(|cx| {
             loop {
                 let moved = self.step_request(cx, client, upstream)?
@@ -210,20 +223,8 @@ impl Exchange {
             self.watch(cx, client)?;
             if std::mem::take(&mut self.has_moved) {
                 self.moved_at = Instant::now();
-                // It is not moved when it would only fire later: bytes that move cost nothing.
-                let deadline = self.deadline();
-                if deadline < timer.deadline() {
-                    timer.as_mut().reset(deadline);
-                }
             }
-            while timer.as_mut().poll(cx).is_ready() {
-                let deadline = self.deadline();
-                if deadline <= Instant::now() {
-                    return Poll::Ready(Err(self.lateness()));
-                }
-                timer.as_mut().reset(deadline);
-            }
-            Poll::Pending
+            timer.poll(cx, self.deadline()).map(|()| Err(self.lateness()))
         })
         .await
     }
@@ -320,6 +321,7 @@ impl Exchange {
         if self.response.as_ref().is_some_and(|response| !response.is_ended) && self.has_room() {
             moved |= self.step_body(upstream)?;
         }
+        moved |= self.step_bulk(cx, client, upstream)?;
         let has_room = self.has_room();
         let is_open = self.response.as_ref().is_none_or(|response| !response.is_ended);
         // A head that is not complete stays in the buffer: more is read to it.
@@ -339,7 +341,7 @@ impl Exchange {
                 Poll::Pending => self.acknowledge_head(upstream),
             }
         }
-        if !self.to_client.0.is_empty() {
+        if !self.to_client.0.is_empty() || self.is_client_unflushed {
             let before = self.client_written;
             let sent = client.poll_send(cx, &self.to_client.0, &mut self.client_written);
             self.has_moved |= self.response.is_some() && self.client_written > before;
@@ -347,6 +349,8 @@ impl Exchange {
                 Poll::Ready(Ok(())) => {
                     self.to_client.0.clear();
                     self.client_written = 0;
+                    self.is_client_unflushed = false;
+                    self.bulk.release();
                     if let Some(response) = &mut self.response {
                         response.head_at = None;
                     }
@@ -357,6 +361,39 @@ impl Exchange {
             }
         }
         Ok(moved)
+    }
+
+    /// An answer's body that goes on as it is, once its head is out: straight from one stream to the other. True:
+    /// something has moved.
+    fn step_bulk(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Connection,
+        upstream: &mut Connection,
+    ) -> Result<bool, Failure> {
+        let Some(response) = self.response.as_mut().filter(|response| !response.is_ended) else {
+            return Ok(false);
+        };
+        let Some(left) = unframed_left(&response.decoder, &response.encoder) else { return Ok(false) };
+        if !self.to_client.0.is_empty() || !upstream.input.is_empty() {
+            return Ok(false);
+        }
+        let held = &mut self.to_client.0;
+        let moved = match self.bulk.poll_move(cx, &mut upstream.stream, &mut client.stream, left, held) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(Err(Side::Source(_))) => return Err(Failure::UpstreamGone),
+            Poll::Ready(Err(Side::Sink(_))) => return Err(Failure::ClientGone),
+            Poll::Ready(Ok(moved)) => moved,
+        };
+        if moved.read == 0 {
+            self.upstream_ended()?;
+            return Ok(true);
+        }
+        response.is_ended = unframed_passed(&mut response.decoder, &mut response.encoder, moved.read as u64);
+        self.metrics.received_bytes.add(moved.read as u64);
+        self.has_moved = true;
+        self.is_client_unflushed = true;
+        Ok(true)
     }
 
     /// What waits for the client is not too much: more may be read for it.
@@ -411,6 +448,9 @@ impl Exchange {
     }
 
     fn begin_answer(&mut self, flow: &Flow, head: &ResponseHead, bytes: &[u8]) {
+        if self.to_client.0.capacity() == 0 {
+            self.to_client = Output::new();
+        }
         let mut edits = flow.response_edits();
         let downstream = match self.downstream() {
             _ if edits.close => Downstream::Close,
@@ -447,7 +487,7 @@ impl Exchange {
     /// The end, once the client has the whole answer.
     fn ended(&self, upstream: &Connection) -> Option<Ended> {
         let response = self.response.as_ref()?;
-        let is_over = response.is_ended && self.to_client.0.is_empty();
+        let is_over = response.is_ended && self.to_client.0.is_empty() && !self.is_client_unflushed;
         let is_sent = self.request.is_ended && self.request.is_flushed && !self.request.is_refused;
         is_over.then(|| Ended {
             status: response.status,
@@ -469,7 +509,7 @@ impl Exchange {
         let client_owes_body = !self.request.is_ended && self.request.is_flushed;
         match &self.response {
             None if client_owes_body => Failure::BodyTimeout,
-            Some(_) if !self.to_client.0.is_empty() => Failure::ClientGone,
+            Some(_) if !self.to_client.0.is_empty() || self.is_client_unflushed => Failure::ClientGone,
             _ => Failure::UpstreamTimeout,
         }
     }

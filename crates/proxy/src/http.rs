@@ -1,9 +1,11 @@
 //! HTTP/1.1: the life of a client's connection, and of each request on it.
 
 use std::cell::RefCell;
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use sinew_spec::name::{ServiceName, SpiffeId};
 use sinew_telemetry::{Outcome, RouteMetrics};
@@ -15,13 +17,14 @@ use sinew_wire::h1::{
 };
 use sinew_wire::trace::{TraceParent, is_request_id, request_id};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::watch;
-use tokio::time::{Duration, Instant, sleep_until, timeout};
+use tokio::sync::futures::Notified;
+use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
 
 use crate::connection::{Connection, Output};
 use crate::exchange::{Ended, Exchange};
 use crate::failure::{Failure, REASON_HEADER};
 use crate::snapshot::Snapshot;
+use crate::timer::Timer;
 use crate::upstream::{Target, Tries, Upstream};
 use crate::worker::{OnRoute, Phase, Worker};
 
@@ -48,7 +51,8 @@ struct Plan {
 
 /// What becomes of the client's connection.
 enum Next {
-    Continue,
+    /// From that moment on it waits for its next request.
+    Continue(Instant),
     /// In order: the client gets all that was written.
     Close,
     /// The client has to see that its answer is not whole.
@@ -69,19 +73,22 @@ pub async fn serve(flow: &Flow, client: Connection) {
 
 /// Like [`serve`], for a connection that is counted on its route already.
 pub async fn serve_counted(flow: &Flow, mut client: Connection) {
-    let mut phase = flow.worker.phase();
+    let (phase_changed, sleep) = (pin!(flow.worker.phase_changed()), pin!(sleep_until(Instant::now())));
+    let mut waits = Waits::new(flow, phase_changed, sleep);
     // Whoever connects while we drain does not know yet: one request is served, and its answer says that we close.
-    let mut is_late = phase.borrow().inbound_draining;
+    let mut is_late = flow.worker.current_phase().inbound_draining;
+    let mut since = Instant::now();
     loop {
-        let next = match next_head(flow, &mut client, &mut phase, is_late).await {
+        let next = match next_head(&mut waits, &mut client, since, is_late).await {
             // Boxed: three times as large as all that a connection needs while it waits.
-            Ok(Some((head, head_bytes))) => Box::pin(request(flow, &mut client, head, head_bytes)).await,
+            Ok(Some(come)) => Box::pin(request(flow, &mut client, come, &mut waits.timer)).await,
             Ok(None) => return close(client).await,
             Err(failure) => refuse_head(flow, &mut client, failure).await,
         };
         match next {
-            Next::Continue => {
+            Next::Continue(now) => {
                 is_late = false;
+                since = now;
                 client.rest();
             }
             Next::Close => return linger(client).await,
@@ -90,49 +97,100 @@ pub async fn serve_counted(flow: &Flow, mut client: Connection) {
     }
 }
 
-/// Waits for a head. `None`: the client has ended, was idle for too long, or we are leaving.
+/// What a connection waits for besides bytes.
+struct Waits<'a, 'flow> {
+    flow: &'flow Flow,
+    phase_changed: Pin<&'a mut Notified<'flow>>,
+    timer: Timer<'a>,
+}
+
+impl<'a, 'flow> Waits<'a, 'flow> {
+    fn new(
+        flow: &'flow Flow,
+        mut phase_changed: Pin<&'a mut Notified<'flow>>,
+        sleep: Pin<&'a mut Sleep>,
+    ) -> Self {
+        // From now on no change is missed.
+        phase_changed.as_mut().enable();
+        Self { flow, phase_changed, timer: Timer::new(sleep) }
+    }
+
+    fn poll_phase(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let changed = self.phase_changed.as_mut().poll(cx);
+        if changed.is_ready() {
+            self.phase_changed.set(self.flow.worker.phase_changed());
+            self.phase_changed.as_mut().enable();
+        }
+        changed
+    }
+}
+
+/// A complete head, as it lies at the beginning of the client's buffer.
+struct Come {
+    head: RequestHead,
+    head_bytes: usize,
+    /// When its last byte came.
+    at: Instant,
+}
+
+/// What ended a wait.
+enum Event {
+    Read(std::io::Result<usize>),
+    PhaseChanged,
+    Late,
+}
+
+/// Waits for a head, idle since `since`. `None`: the client has ended, was idle for too long, or we are leaving.
 async fn next_head(
-    flow: &Flow,
+    waits: &mut Waits<'_, '_>,
     client: &mut Connection,
-    phase: &mut watch::Receiver<Phase>,
+    since: Instant,
     is_late: bool,
-) -> Result<Option<(RequestHead, usize)>, Failure> {
+) -> Result<Option<Come>, Failure> {
+    let flow = waits.flow;
     let limits = flow.worker.snapshot().limits;
-    let began = Instant::now();
-    let mut head_began = (!client.input.is_empty()).then_some(began);
+    let mut head_began = (!client.input.is_empty()).then_some(since);
+    let mut now = since;
     loop {
         // Whoever waits for a first byte holds no memory for a head.
         if !client.input.is_empty() {
             let mut head = spare_head();
             let parsed = parse_request(client.input.data(), &mut client.scan, &limits.wire, &mut head);
             match parsed.map_err(Failure::Rejected)? {
-                Parsed::Complete { head_bytes } => return Ok(Some((head, head_bytes))),
+                Parsed::Complete { head_bytes } => return Ok(Some(Come { head, head_bytes, at: now })),
                 Parsed::Incomplete => give_back(head),
             }
         }
-        let now = *phase.borrow_and_update();
-        if head_began.is_none() && flow.is_closing(now) && (now.stopping || !is_late) {
+        let phase = flow.worker.current_phase();
+        if head_began.is_none() && flow.is_closing(phase) && (phase.stopping || !is_late) {
             return Ok(None);
         }
-        let deadline = head_began.map_or(began + limits.idle_timeout, |began| began + limits.header_timeout);
-        tokio::select! {
-            biased;
-            read = client.fill() => match read {
-                Ok(0) | Err(_) => return Ok(None),
-                Ok(_) => head_began = head_began.or_else(|| Some(Instant::now())),
-            },
-            _ = phase.changed(), if head_began.is_none() => {}
-            () = sleep_until(deadline) => match head_began {
-                Some(_) => return Err(Failure::HeadTimeout),
-                None => return Ok(None),
-            },
+        let deadline = head_began.map_or(since + limits.idle_timeout, |began| began + limits.header_timeout);
+        let event = poll_fn(|cx| {
+            if let Poll::Ready(read) = client.poll_fill(cx) {
+                return Poll::Ready(Event::Read(read));
+            }
+            if head_began.is_none() && waits.poll_phase(cx).is_ready() {
+                return Poll::Ready(Event::PhaseChanged);
+            }
+            waits.timer.poll(cx, deadline).map(|()| Event::Late)
+        });
+        match event.await {
+            Event::Read(Ok(0) | Err(_)) => return Ok(None),
+            Event::Read(Ok(_)) => {
+                now = Instant::now();
+                head_began = head_began.or(Some(now));
+            }
+            Event::PhaseChanged => {}
+            Event::Late if head_began.is_some() => return Err(Failure::HeadTimeout),
+            Event::Late => return Ok(None),
         }
     }
 }
 
 /// The life of a request, from its complete head to the last byte of its answer.
-async fn request(flow: &Flow, client: &mut Connection, head: RequestHead, head_bytes: usize) -> Next {
-    let began = Instant::now();
+async fn request(flow: &Flow, client: &mut Connection, come: Come, timer: &mut Timer<'_>) -> Next {
+    let Come { head, head_bytes, at: began } = come;
     let snapshot = flow.worker.snapshot(); // one configuration from start to end
     let (target, metrics) = match flow.route(&snapshot) {
         Ok(route) => route,
@@ -141,19 +199,21 @@ async fn request(flow: &Flow, client: &mut Connection, head: RequestHead, head_b
     let _in_flight = metrics.begin();
     let planned = plan(flow, &snapshot, &head, client.input.data());
     client.input.consume(head_bytes);
+    client.rest(); // nothing is held while the upstream works
     give_back(head);
     let plan = match planned {
         Ok(plan) => plan,
         Err(failure) => return fail(client, None, &metrics, failure, began).await,
     };
-    let mut exchange = Exchange::new(plan.head, plan.framing, plan.exchange, &snapshot.limits, &metrics);
-    let mut tries = Tries::default();
+    let mut exchange =
+        Exchange::new(plan.head, plan.framing, plan.exchange, &snapshot.limits, &metrics, began);
+    let mut tries = Tries::new(began, exchange.is_harmless());
     let result = loop {
         let mut upstream = match target.reach(&flow.worker, &snapshot, &mut tries).await {
             Ok(upstream) => upstream,
             Err(failure) => break Err(failure),
         };
-        match exchange.relay(flow, client, &mut upstream.connection).await {
+        match exchange.relay(flow, client, &mut upstream.connection, timer).await {
             Ok(ended) => break Ok((ended, upstream)),
             Err(failure) if exchange.may_repeat(failure, upstream.is_reused) => {
                 metrics.retries.increment();
@@ -263,7 +323,8 @@ async fn finish(
     began: Instant,
     snapshot: &Snapshot,
 ) -> Next {
-    metrics.record(Outcome::Answered { status: ended.status }, began.elapsed());
+    let now = Instant::now();
+    metrics.record(Outcome::Answered { status: ended.status }, now.saturating_duration_since(began));
     if ended.is_tunnel {
         let (mut upstream, _load) = upstream.into_tunnel();
         let early = Early { client: client.take_input(), upstream: upstream.take_input() };
@@ -275,12 +336,12 @@ async fn finish(
         return Next::Close;
     }
     if ended.is_upstream_reusable {
-        upstream.put_back();
+        upstream.put_back(now);
     } else {
         drop(upstream);
     }
     match ended.downstream {
-        Downstream::Continue => Next::Continue,
+        Downstream::Continue => Next::Continue(now),
         Downstream::Drain { bytes_max } => drain(client, &mut exchange, bytes_max, snapshot).await,
         Downstream::Close => Next::Close,
     }
@@ -307,7 +368,7 @@ async fn drain(
         }
     };
     match timeout(snapshot.limits.header_timeout, drained).await {
-        Ok(Ok(())) => Next::Continue,
+        Ok(Ok(())) => Next::Continue(Instant::now()),
         Ok(Err(())) | Err(_) => Next::Close,
     }
 }
@@ -351,7 +412,7 @@ async fn answer(client: &mut Connection, exchange: Option<&Exchange>, failure: F
     let goes_on =
         encode_local_response(failure.status(), exchange, &edits, "text/plain", text.as_bytes(), &mut out.0);
     match timeout(LINGER, client.send(&out.0)).await {
-        Ok(Ok(())) if goes_on => Next::Continue,
+        Ok(Ok(())) if goes_on => Next::Continue(Instant::now()),
         Ok(Ok(())) => Next::Close,
         Ok(Err(_)) | Err(_) => Next::Cut,
     }

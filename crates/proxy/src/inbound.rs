@@ -49,7 +49,10 @@ pub async fn accept(worker: Rc<Worker>, listener: HopListener) {
 
 async fn serve(worker: Rc<Worker>, _admitted: Admitted, raw: Raw) {
     let snapshot = worker.snapshot();
-    let handshake = timeout(snapshot.limits.header_timeout, worker.tls().accept(raw)).await;
+    // Boxed, as what serves TCP below: neither is needed while an HTTP connection waits.
+    let tls = worker.tls();
+    let handshake = Box::pin(timeout(snapshot.limits.header_timeout, tls.accept(raw))).await;
+    drop(tls);
     let Ok(Ok(Accepted { stream, peer, server_name, alpn })) = handshake else {
         return worker.registry.process.handshakes_failed.increment();
     };
@@ -66,7 +69,7 @@ async fn serve(worker: Rc<Worker>, _admitted: Admitted, raw: Raw) {
             // A port declared HTTP has no way around HTTP.
             let allowed = snapshot.allowed_caller(&peer).is_some()
                 && snapshot.inbound_protocol(port) != Some(Protocol::Http);
-            serve_tcp(&worker, &snapshot, stream, port, allowed).await;
+            Box::pin(serve_tcp(&worker, &snapshot, stream, port, allowed)).await;
         }
     }
 }

@@ -27,6 +27,7 @@ mod balance;
 mod connection;
 mod failure;
 mod pool;
+mod timer;
 mod upstream;
 
 mod admin;

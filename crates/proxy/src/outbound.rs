@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::connection::Connection;
+use crate::detection::Http;
 use crate::failure::Failure;
 use crate::http::{self, Flow, Side};
 use crate::snapshot::{Egress, Found, Snapshot};
@@ -87,11 +88,20 @@ pub async fn serve_service(
             drop((snapshot, target));
             http::serve(&flow, client).await;
         }
+        // What only others need is boxed, so that it is no part of every HTTP client's memory.
         Some(Protocol::Tcp) => {
             let _on_route = OnRoute::new(target.metrics());
-            tcp::serve(&flow.worker, &snapshot, &target, client).await;
+            Box::pin(tcp::serve(&flow.worker, &snapshot, &target, client)).await;
         }
-        None => detection::serve(&flow, &snapshot, &target, client).await,
+        None => {
+            let detected = Box::pin(detection::serve(&flow.worker, &snapshot, &target, client)).await;
+            drop((snapshot, target));
+            match detected {
+                Some(Http { client, on_route: None }) => http::serve(&flow, client).await,
+                Some(Http { client, on_route: Some(_on_route) }) => http::serve_counted(&flow, client).await,
+                None => {}
+            }
+        }
     }
 }
 

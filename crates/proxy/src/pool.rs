@@ -53,8 +53,14 @@ impl Pool {
     }
 
     /// The right to a connection, and an idle one if there is any; else the caller dials. Waits until `deadline` when
-    /// all are in use.
-    pub async fn checkout(self: &Rc<Self>, deadline: Instant) -> Result<(Slot, Option<Connection>), Failure> {
+    /// all are in use. `is_harmless`: the request can be sent again if the connection turns out to have ended, so that the
+    /// kernel is not asked.
+    pub async fn checkout(
+        self: &Rc<Self>,
+        now: Instant,
+        deadline: Instant,
+        is_harmless: bool,
+    ) -> Result<(Slot, Option<Connection>), Failure> {
         let permits = self.permits.clone();
         let permit = match permits.clone().try_acquire_owned() {
             Ok(permit) => permit,
@@ -68,13 +74,15 @@ impl Pool {
             }
         };
         let slot = Slot { pool: self.clone(), _permit: permit };
-        Ok((slot, self.take_idle()))
+        Ok((slot, self.take_idle(now, is_harmless)))
     }
 
-    fn take_idle(&self) -> Option<Connection> {
+    fn take_idle(&self, now: Instant, is_harmless: bool) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some(mut last) = idle.pop() {
-            if last.since.elapsed() < self.bounds.idle_time_max && last.connection.stream.is_quiet() {
+            let stream = &mut last.connection.stream;
+            let is_quiet = if is_harmless { stream.seems_quiet() } else { stream.is_quiet() };
+            if is_quiet && now.saturating_duration_since(last.since) < self.bounds.idle_time_max {
                 return Some(last.connection);
             }
         }
@@ -100,11 +108,11 @@ impl Pool {
 
 impl Slot {
     /// Gives a connection back that may be used again.
-    pub fn put(self, mut connection: Connection) {
+    pub fn put(self, mut connection: Connection, now: Instant) {
         let mut idle = self.pool.idle.borrow_mut();
         if !self.pool.retired.get() && idle.len() < self.pool.bounds.idle_max {
             connection.rest();
-            idle.push(Idle { connection, since: Instant::now() });
+            idle.push(Idle { connection, since: now });
         }
     }
 }

@@ -268,6 +268,11 @@ impl Endpoint {
         })
     }
 
+    /// It has no sidecar.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.hop, HopAddress::Plain(_))
+    }
+
     pub fn candidate(&self, now: Instant, tried: bool) -> Candidate {
         let failing = self.failing_until.get().is_some_and(|until| now < until);
         Candidate { outstanding: self.outstanding.get(), failing, tried }

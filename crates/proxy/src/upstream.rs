@@ -35,8 +35,11 @@ pub enum Target {
 pub const ATTEMPTS_MAX: usize = 3;
 
 /// What has been tried for one request.
-#[derive(Default)]
 pub struct Tries {
+    /// When the attempt begins; roughly, as deadlines and idle times are counted from it.
+    now: Instant,
+    /// See [`Pool::checkout`](crate::pool::Pool::checkout).
+    is_harmless: bool,
     endpoints: [Option<Rc<Endpoint>>; ATTEMPTS_MAX],
     count: usize,
     last: Option<Failure>,
@@ -76,7 +79,7 @@ impl Target {
         match self {
             Self::Service { destination, port } => loop {
                 let load = tries.choose(worker, destination)?;
-                match reach_endpoint(worker, snapshot, destination, &load, *port).await {
+                match reach_endpoint(worker, snapshot, destination, &load, *port, tries).await {
                     Ok((slot, connection, is_reused)) => {
                         return Ok(Upstream { connection, is_reused, slot, load: Some(load) });
                     }
@@ -84,12 +87,14 @@ impl Target {
                 }
             },
             Self::Application(application) => {
-                let deadline = Instant::now() + snapshot.limits.connect_timeout;
-                let (slot, idle) = application.pool.checkout(deadline).await?;
+                let deadline = tries.now + snapshot.limits.connect_timeout;
+                let (slot, idle) = application.pool.checkout(tries.now, deadline, tries.is_harmless).await?;
                 let (connection, is_reused) = match idle {
                     Some(connection) => (connection, true),
                     None => {
-                        let stream = dial_application(worker, snapshot, application, deadline).await?;
+                        // Boxed: most requests find an idle connection, and need no room for this.
+                        let dialed = Box::pin(dial_application(worker, snapshot, application, deadline));
+                        let stream = dialed.await?;
                         (Connection::new(stream, snapshot.limits.wire.head_bytes_max), false)
                     }
                 };
@@ -102,7 +107,7 @@ impl Target {
     pub async fn open(&self, worker: &Worker, snapshot: &Snapshot) -> Result<TcpUpstream, Failure> {
         match self {
             Self::Service { destination, port } => {
-                let mut tries = Tries::default();
+                let mut tries = Tries::new(Instant::now(), false);
                 loop {
                     let load = tries.choose(worker, destination)?;
                     let deadline = Instant::now() + snapshot.limits.connect_timeout;
@@ -111,7 +116,9 @@ impl Target {
                         let mut stream =
                             dial_hop(worker, snapshot, destination, load.endpoint(), *port, alpn, deadline)
                                 .await?;
-                        await_connected(&mut stream, deadline).await?;
+                        if !load.endpoint().is_plain() {
+                            await_connected(&mut stream, deadline).await?;
+                        }
                         Ok(stream)
                     };
                     match opened.await {
@@ -133,12 +140,16 @@ impl Target {
 }
 
 impl Tries {
+    pub fn new(now: Instant, is_harmless: bool) -> Self {
+        Self { now, is_harmless, endpoints: Default::default(), count: 0, last: None }
+    }
+
     /// Chooses the endpoint of the next attempt; fails with the last attempt's failure when there were enough.
     fn choose(&mut self, worker: &Worker, destination: &Destination) -> Result<Load, Failure> {
         if let Some(failure) = self.last.filter(|_| self.count >= ATTEMPTS_MAX) {
             return Err(failure);
         }
-        let now = Instant::now();
+        let now = self.now;
         let endpoints = &destination.endpoints;
         let tried = |endpoint| self.endpoints.iter().flatten().any(|other| Rc::ptr_eq(other, endpoint));
         let candidate = |i: usize| endpoints[i].candidate(now, tried(&endpoints[i]));
@@ -159,6 +170,9 @@ impl Tries {
         if failure == Failure::Overload || self.count + 1 >= ATTEMPTS_MAX {
             return Err(failure);
         }
+        self.now = Instant::now();
+        // Where one connection had ended unseen, others may have: from now on the kernel is asked.
+        self.is_harmless = false;
         self.endpoints[self.count] = endpoint.cloned();
         self.count += 1;
         self.last = Some(failure);
@@ -178,8 +192,8 @@ impl Upstream {
     }
 
     /// The exchange is over and the connection may serve another.
-    pub fn put_back(self) {
-        self.slot.put(self.connection);
+    pub fn put_back(self, now: Instant) {
+        self.slot.put(self.connection, now);
     }
 
     /// For a tunnel: it does not count as a pooled connection any more, but as load.
@@ -194,14 +208,17 @@ async fn reach_endpoint(
     destination: &Destination,
     load: &Load,
     port: u16,
+    tries: &Tries,
 ) -> Result<(Slot, Connection, bool), Failure> {
     let endpoint = load.endpoint();
-    let deadline = Instant::now() + snapshot.limits.connect_timeout;
-    let (slot, idle) = endpoint.pool(port, snapshot.limits.hop_pool).checkout(deadline).await?;
+    let deadline = tries.now + snapshot.limits.connect_timeout;
+    let pool = endpoint.pool(port, snapshot.limits.hop_pool);
+    let (slot, idle) = pool.checkout(tries.now, deadline, tries.is_harmless).await?;
     if let Some(connection) = idle {
         return Ok((slot, connection, true));
     }
-    let stream = dial_hop(worker, snapshot, destination, endpoint, port, Alpn::Http, deadline).await?;
+    let dialed = dial_hop(worker, snapshot, destination, endpoint, port, Alpn::Http, deadline);
+    let stream = Box::pin(dialed).await?;
     endpoint.recovered();
     Ok((slot, Connection::new(stream, snapshot.limits.wire.head_bytes_max), false))
 }
@@ -218,6 +235,9 @@ async fn dial_hop(
     let server_name = format!("{port}{}", destination.server_name_suffix);
     let dialed = async {
         let raw = hop::dial(&endpoint.hop).await.map_err(|_| Failure::ConnectFailed)?;
+        if endpoint.is_plain() {
+            return Ok(raw.into());
+        }
         let expected = |peer: &_| snapshot.is_instance_of(peer, &destination.service);
         let handshake = worker.tls().connect(raw, &server_name, alpn, expected).await;
         handshake.map_err(|error| match error.kind() {

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use sinew_telemetry::{Direction, Registry, RouteMetrics};
 use sinew_transport::tls::Tls;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use crate::balance::Random;
@@ -34,7 +35,8 @@ pub struct Worker {
     /// Since the last sweep.
     admitted: Cell<bool>,
     all_closed: Notify,
-    phase: watch::Sender<Phase>,
+    phase: Cell<Phase>,
+    phase_changed: Notify,
 }
 
 /// What makes connections close that wait for a next request.
@@ -75,7 +77,8 @@ impl Worker {
             connections: Cell::new(0),
             admitted: Cell::new(false),
             all_closed: Notify::new(),
-            phase: watch::Sender::new(phase),
+            phase: Cell::new(phase),
+            phase_changed: Notify::new(),
         })
     }
 
@@ -87,7 +90,7 @@ impl Worker {
     pub fn set_snapshot(&self, next: Rc<Snapshot>) {
         let previous = self.snapshot.replace(next.clone());
         previous.retire_missing(&next);
-        self.change_phase(|phase| phase.inbound_draining = next.is_draining());
+        self.set_phase(Phase { inbound_draining: next.is_draining(), ..self.current_phase() });
     }
 
     pub fn tls(&self) -> Tls {
@@ -121,20 +124,19 @@ impl Worker {
         use_it(&mut self.random.borrow_mut())
     }
 
-    pub fn phase(&self) -> watch::Receiver<Phase> {
-        self.phase.subscribe()
-    }
-
     pub fn current_phase(&self) -> Phase {
-        *self.phase.borrow()
+        self.phase.get()
     }
 
-    fn change_phase(&self, change: impl FnOnce(&mut Phase)) {
-        self.phase.send_if_modified(|phase| {
-            let before = *phase;
-            change(phase);
-            *phase != before
-        });
+    /// The next change, counted from when that is first polled or enabled.
+    pub fn phase_changed(&self) -> Notified<'_> {
+        self.phase_changed.notified()
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        if self.phase.replace(phase) != phase {
+            self.phase_changed.notify_waiters();
+        }
     }
 
     /// A client's connection has come. `None`: there are as many as may be.
@@ -151,7 +153,7 @@ impl Worker {
 
     /// Tells idle connections to close, and waits until all are closed or `drain_max` is over.
     pub async fn drain(&self, drain_max: Duration) {
-        self.change_phase(|phase| phase.stopping = true);
+        self.set_phase(Phase { stopping: true, ..self.current_phase() });
         let all_closed = async {
             while self.connections.get() > 0 {
                 self.all_closed.notified().await;

@@ -75,12 +75,16 @@ pub struct Endpoint {
     pub hop: HopAddress,
 }
 
-/// Where the mutual TLS of an instance's sidecar is accepted.
+/// Where an instance is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HopAddress {
+    /// Where the mutual TLS of its sidecar is accepted.
     Unix(PathBuf),
     Tcp(SocketAddr),
+    /// A server without a sidecar, in plaintext. Only a configuration file says this: no control plane of an application
+    /// does.
+    Plain(SocketAddr),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,13 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep};
 
 use crate::Stream;
+use crate::bulk::{Bulk, Moved, Side};
 
-/// Held per direction, and only while bytes wait for a slow reader.
-const BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// How much of a connection is moved before other tasks get their turn.
 const TURN_BYTES_MAX: usize = 256 * 1024;
 
@@ -90,7 +89,8 @@ fn poll_both(
 
 #[derive(Default)]
 struct Direction {
-    /// Read and not written yet, from `written` on.
+    bulk: Bulk,
+    /// Read and not written yet, from `written` on; only while bytes wait for a slow reader.
     pending: Vec<u8>,
     written: usize,
     moved: u64,
@@ -121,9 +121,11 @@ impl Direction {
                 self.flushing = true;
                 turn += count;
             }
-            // The buffer goes when it is empty: an idle connection holds none.
-            self.pending = Vec::new();
-            self.written = 0;
+            if !self.pending.is_empty() {
+                self.pending = Vec::new();
+                self.written = 0;
+                self.bulk.release();
+            }
             match self.end {
                 End::Open => {}
                 End::Read => {
@@ -138,27 +140,33 @@ impl Direction {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if self.poll_fill(cx, from)?.is_pending() {
-                if self.flushing {
-                    ready!(Pin::new(&mut *to).poll_flush(cx))?;
-                    self.flushing = false;
+            match self.poll_move(cx, from, to)? {
+                Poll::Ready(written) => turn += written,
+                Poll::Pending => {
+                    if self.flushing {
+                        ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                        self.flushing = false;
+                    }
+                    return Poll::Pending;
                 }
-                return Poll::Pending;
             }
         }
     }
 
-    /// Reads into a buffer on the stack first, so that a connection that waits owns none.
-    fn poll_fill(&mut self, cx: &mut Context<'_>, from: &mut Stream) -> Poll<io::Result<()>> {
-        let mut scratch = [const { std::mem::MaybeUninit::uninit() }; BUFFER_BYTES_MAX];
-        let mut buffer = ReadBuf::uninit(&mut scratch);
-        ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
-        if buffer.filled().is_empty() {
+    fn poll_move(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+    ) -> Poll<io::Result<usize>> {
+        let moved = ready!(self.bulk.poll_move(cx, from, to, u64::MAX, &mut self.pending));
+        let Moved { read, written } = moved.map_err(|(Side::Source(error) | Side::Sink(error))| error)?;
+        if read == 0 {
             self.end = End::Read;
-        } else {
-            self.pending.extend_from_slice(buffer.filled());
         }
-        Poll::Ready(Ok(()))
+        self.moved += written as u64;
+        self.flushing |= written > 0;
+        Poll::Ready(Ok(written))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Dialing another sidecar.
+//! Dialing another sidecar, or a server that has none.
 
 use std::io;
 use std::time::Duration;
@@ -14,7 +14,7 @@ const QUEUE_FULL_PAUSE_MS: u64 = 5;
 /// Connects; waits as long as the listener's queue is full, so the caller bounds the time.
 pub async fn dial(address: &HopAddress) -> io::Result<Raw> {
     match address {
-        HopAddress::Tcp(address) => {
+        HopAddress::Tcp(address) | HopAddress::Plain(address) => {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
             Ok(Raw::Tcp(stream))

@@ -4,6 +4,7 @@
 //! This crate refuses to know services, routes and configuration: it is told which address to dial and which identity
 //! to expect.
 
+pub mod bulk;
 pub mod copy;
 pub mod descriptors;
 pub mod frame;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -73,12 +73,40 @@ impl Stream {
         crate::sys::is_quiet(descriptor)
     }
 
+    /// Like [`Stream::is_quiet`], but asks only the runtime, which knows what the kernel told it when it waited last: a
+    /// connection that has ended since then seems quiet.
+    pub fn seems_quiet(&mut self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        let raw = match self {
+            Self::Tcp(stream) => stream.poll_read_ready(&mut context),
+            Self::Unix(stream) => stream.poll_read_ready(&mut context),
+            Self::TlsClient(stream) => stream.get_ref().0.poll_read_ready(&mut context),
+            Self::TlsServer(stream) => stream.get_ref().0.poll_read_ready(&mut context),
+        };
+        // What a session has decrypted is not in its socket any more: then the whole question is asked.
+        let is_decrypted = match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::TlsClient(stream) => !stream.get_ref().1.wants_read(),
+            Self::TlsServer(stream) => !stream.get_ref().1.wants_read(),
+        };
+        if raw.is_pending() && !is_decrypted { true } else { self.is_quiet() }
+    }
+
     #[cfg(not(target_os = "linux"))]
     pub fn is_quiet(&mut self) -> bool {
         let mut byte = [0; 1];
         let mut buffer = ReadBuf::new(&mut byte);
-        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut context = Context::from_waker(Waker::noop());
         Pin::new(self).poll_read(&mut context, &mut buffer).is_pending()
+    }
+}
+
+impl Raw {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
     }
 }
 
@@ -103,6 +131,15 @@ impl From<TcpStream> for Stream {
 impl From<UnixStream> for Stream {
     fn from(stream: UnixStream) -> Self {
         Self::Unix(stream)
+    }
+}
+
+impl From<Raw> for Stream {
+    fn from(raw: Raw) -> Self {
+        match raw {
+            Raw::Tcp(stream) => stream.into(),
+            Raw::Unix(stream) => stream.into(),
+        }
     }
 }
 

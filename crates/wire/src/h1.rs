@@ -9,7 +9,9 @@ mod encode;
 mod parse;
 mod reuse;
 
-pub use body::{BodyDecoder, BodyEncoder, BodyEvent, Relayed, Truncated, relay};
+pub use body::{
+    BodyDecoder, BodyEncoder, BodyEvent, Relayed, Truncated, relay, unframed_left, unframed_passed,
+};
 pub use buffer::{Buffer, BufferPool};
 pub use encode::{
     SentResponse, encode_local_response, encode_request, encode_response, push_field, reason_phrase,

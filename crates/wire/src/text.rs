@@ -21,14 +21,25 @@ pub(crate) const fn is_token_byte(byte: u8) -> bool {
     ) || byte.is_ascii_alphanumeric()
 }
 
+/// [`is_token_byte`], looked up.
+static IS_TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = is_token_byte(byte as u8);
+        byte += 1;
+    }
+    table
+};
+
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
+    !bytes.is_empty() && bytes.iter().all(|&byte| IS_TOKEN[usize::from(byte)])
 }
 
 /// What may stand in a field value: visible bytes, `obs-text`, space and tab. Never NUL, CR, LF or another control.
 pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
-    // Looks at all bytes in any case: so it is done sixteen at a time.
-    bytes.iter().fold(true, |fits, &byte| fits & (byte == b'\t' || (byte >= b' ' && byte != 0x7f)))
+    // Without a way out in the middle it is compiled to many bytes at a time.
+    bytes.iter().fold(true, |good, &byte| good & ((byte == b'\t') | ((byte >= b' ') & (byte != 0x7f))))
 }
 
 /// Without the spaces and tabs (RFC 9110 `OWS`) at both ends.

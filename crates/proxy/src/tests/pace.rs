@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sinew_spec::proxy::ProxyConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
@@ -77,10 +78,40 @@ async fn events_may_come_one_by_one_for_as_long_as_they_like() {
             stream.write_all(b"0\r\n\r\n").await.unwrap();
         })
         .await;
-        let limit = |config: &mut sinew_spec::proxy::ProxyConfig| config.limits.request_timeout_ms = 3_000;
+        let limit = |config: &mut ProxyConfig| config.limits.request_timeout_ms = 3_000;
         let mesh = Pair::with(address, limit, limit).await;
         let answer = mesh.web.call(GET).await;
         assert_eq!(answer.matches(":\n\n").count(), 6, "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_reads_is_given_up() {
+    in_mesh(async {
+        let address = application(|mut stream, _| async move {
+            read_message(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n").await.unwrap();
+            while stream.write_all(&[7; 64 * 1024]).await.is_ok() {}
+        })
+        .await;
+        let limits = |config: &mut ProxyConfig| config.limits.request_timeout_ms = 3_000;
+        let mesh = Pair::with(address, limits, limits).await;
+        let mut client = mesh.web.dial().await;
+        client.write_all(GET.as_bytes()).await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'H');
+        let began = Instant::now();
+        // One byte in a second is no reading: the kernel does not even tell the other side.
+        loop {
+            sleep(SECOND).await;
+            client.read_u8().await.ok();
+            let outbound = mesh.web.stats().await.outbound;
+            if outbound.get("orders").is_some_and(|route| route.requests == 1 && route.in_flight == 0) {
+                break;
+            }
+            assert!(began.elapsed() < 60 * SECOND, "it is still served");
+        }
+        assert!(began.elapsed() >= 3 * SECOND, "{:?}", began.elapsed());
     })
     .await;
 }

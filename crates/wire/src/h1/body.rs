@@ -283,6 +283,28 @@ impl BodyEncoder {
     }
 }
 
+/// How many bytes of the body may go on as they are, without [`relay`]: its length was declared, and is declared to the
+/// receiver, so that its framing is in no byte of it. `None`: it has to be framed anew. No more than that may be passed:
+/// what follows belongs to another message.
+pub fn unframed_left(decoder: &BodyDecoder, encoder: &BodyEncoder) -> Option<u64> {
+    match (decoder.state, encoder.framing) {
+        (State::Length(left), Framing::Length(_)) if left > 0 && encoder.left == left => Some(left),
+        _ => None,
+    }
+}
+
+/// `count` bytes of the body went on as they are. True: that was all of it.
+///
+/// # Panics
+/// When [`unframed_left`] allowed less.
+pub fn unframed_passed(decoder: &mut BodyDecoder, encoder: &mut BodyEncoder, count: u64) -> bool {
+    let allowed = unframed_left(decoder, encoder).unwrap_or(0);
+    let left = allowed.checked_sub(count).expect("no more is passed than was allowed");
+    decoder.state = State::Length(left);
+    encoder.left = left;
+    left == 0
+}
+
 /// What [`relay`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Relayed {

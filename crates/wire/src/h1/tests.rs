@@ -368,3 +368,29 @@ fn ids_count_only_when_there_is_one() {
     let two = head("x-request-id: 1\r\ntraceparent: 2\r\nx-request-id: 1\r\ntraceparent: 2\r\n");
     assert!(two.request_id.is_none() && two.traceparent.is_none());
 }
+
+#[test]
+fn a_body_passes_unframed_only_from_length_to_the_same_length() {
+    let limits = Limits::default();
+    let left = |from, to| unframed_left(&BodyDecoder::new(from, &limits), &BodyEncoder::new(to));
+    assert_eq!(left(Framing::Length(9), Framing::Length(9)), Some(9));
+    for (from, to) in [
+        (Framing::Length(9), Framing::Length(8)),
+        (Framing::Length(9), Framing::Chunked),
+        (Framing::Chunked, Framing::Chunked),
+        (Framing::UntilClose, Framing::UntilClose),
+        (Framing::Length(0), Framing::Length(0)),
+        (Framing::None, Framing::None),
+    ] {
+        assert_eq!(left(from, to), None, "{from:?} to {to:?}");
+    }
+    let mut decoder = BodyDecoder::new(Framing::Length(9), &limits);
+    let mut encoder = BodyEncoder::new(Framing::Length(9));
+    assert!(!unframed_passed(&mut decoder, &mut encoder, 4));
+    let mut out = Vec::new();
+    let relayed = relay(&mut decoder, &mut encoder, b"12345GET /", &mut out, 100).unwrap();
+    assert_eq!((relayed.consumed, relayed.ended), (5, true), "the two ways of passing count together");
+    let mut decoder = BodyDecoder::new(Framing::Length(2), &limits);
+    let mut encoder = BodyEncoder::new(Framing::Length(2));
+    assert!(unframed_passed(&mut decoder, &mut encoder, 2) && decoder.is_done());
+}
