@@ -2,8 +2,10 @@
 
 use std::fs;
 
+/// Of the machine, also when this thread is pinned to one of them.
 pub fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    text.lines().filter(|line| line.starts_with("processor")).count().max(1)
 }
 
 /// Kernel, processor, cores, memory, load.

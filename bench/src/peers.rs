@@ -98,7 +98,7 @@ impl Peer {
         let Ok(output) = output else { return "not found".to_owned() };
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
-        let digits = |word: &&str| word.contains('.') && word.contains(|c: char| c.is_ascii_digit());
+        let digits = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
         text.split([' ', '\n', '/']).find(digits).unwrap_or("unknown").to_owned()
     }
 }
