@@ -24,7 +24,7 @@ fn body(i: usize) -> Vec<u8> {
 }
 
 fn trailers(i: usize) -> Fields {
-    if i % 2 == 0 { Vec::new() } else { vec![(b"x-sum".to_vec(), i.to_string().into_bytes())] }
+    if i.is_multiple_of(2) { Vec::new() } else { vec![(b"x-sum".to_vec(), i.to_string().into_bytes())] }
 }
 
 fn header_map(fields: &Fields) -> HeaderMap {

@@ -398,10 +398,10 @@ fn the_list_is_covered() {
         let names: Vec<_> = last.split('`').skip(1).step_by(2).filter(|name| !name.contains('.')).collect();
         assert!(!names.is_empty(), "{line}");
         for name in names {
-            let is_there = |source: &&str| {
+            let is_there = |source: &str| {
                 source.contains(&format!("fn {name}()")) || source.contains(&format!("name = \"{name}\""))
             };
-            assert!(sources.iter().any(|source| is_there(&source)), "no test {name}");
+            assert!(sources.iter().any(|source| is_there(source)), "no test {name}");
         }
     }
 }

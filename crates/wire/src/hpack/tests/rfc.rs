@@ -52,7 +52,7 @@ fn responses(blocks: [&str; 3]) {
     let rest = "cache-control: private|date: Mon, 21 Oct 2013 20:13:21 GMT|location: https://www.example.com";
     check(decoder, &format!("3fe101 {}", blocks[0]), &format!(":status: 302|{rest}"), 222);
     check(decoder, blocks[1], &format!(":status: 307|{rest}"), 222);
-    let later = rest.replace("13:21", "13:22").replace("|location", "|location");
+    let later = rest.replace("13:21", "13:22");
     let expect = format!(":status: 200|{later}|content-encoding: gzip|set-cookie: {third}");
     check(decoder, blocks[2], &expect, 215);
 }
