@@ -31,6 +31,8 @@ pub struct View {
     pub restarts: u32,
     pub init: Option<ProcessId>,
     pub sidecar: Option<ProcessId>,
+    /// Of a container [`View::service_pid_inside`] is as the host sees it.
+    pub is_container: bool,
     /// As seen inside the seal.
     pub service_pid_inside: Option<i32>,
     pub started_unix_ms: Option<u64>,
@@ -59,6 +61,7 @@ impl View {
             restarts: 0,
             init: None,
             sidecar: None,
+            is_container: false,
             service_pid_inside: None,
             started_unix_ms: None,
             exit_code: None,

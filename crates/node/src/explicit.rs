@@ -227,6 +227,10 @@ fn beyond(service: &Service) -> Vec<String> {
             )),
         }
     }
+    if service.container.is_some() {
+        reasons
+            .push("a container needs a seal; run it sealed, or start the program by `command:`".to_owned());
+    }
     for grant in &service.files {
         let kind = if grant.secret { "secret" } else { "config" };
         reasons.push(format!(

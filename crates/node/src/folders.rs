@@ -251,6 +251,11 @@ impl InstanceFolder {
         self.path.join("instance.json")
     }
 
+    /// Files that a container is shown.
+    pub fn shown(&self) -> PathBuf {
+        self.path.join("shown")
+    }
+
     pub fn sidecar_log(&self) -> PathBuf {
         self.path.join("sidecar.log")
     }
@@ -283,7 +288,8 @@ impl InstanceFolder {
                 _ => {}
             }
         }
-        Ok(())
+        let shown = self.shown();
+        remove_all(&shown).map_err(|source| FolderError::Io { attempted: "removing", path: shown, source })
     }
 
     pub fn remove(&self) -> io::Result<()> {

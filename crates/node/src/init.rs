@@ -6,6 +6,8 @@
 //! seal can ever write to the binary through `/proc`; a child builds network and root file system and hands over the
 //! sockets, so that no secret and no parsed text stays in the first process. Then it *serves* until the seal ends.
 //!
+//! Of a container, only the network is made here, and the init stays on the host (`container`): the engine does the rest.
+//!
 //! In the explicit posture there are no namespaces: a pair of processes supervises instead (`explicit`), and what is
 //! served is the same.
 
@@ -14,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use serde::{Deserialize, Serialize};
 
+mod container;
 mod explicit;
 mod filter;
 mod inside;

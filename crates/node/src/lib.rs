@@ -12,6 +12,7 @@ mod shared;
 mod sidecar;
 
 mod board;
+pub mod container;
 mod contents;
 mod depend;
 mod health;

@@ -22,8 +22,12 @@ use crate::programs::{self, Homes};
 use crate::registry::Names;
 use crate::user::{self, Credentials, UserError};
 
+mod container;
+mod seccomp;
 #[cfg(test)]
 mod tests;
+
+pub use container::{ContainerPlan, check_container, plan_container};
 
 /// All configs and secrets of a service together; they travel in one message.
 pub const FILES_BYTES_MAX: u64 = 1024 * 1024;
@@ -63,6 +67,8 @@ pub enum PlanError {
     NoSource { path: PathBuf },
     #[error("the device {path} does not exist on this host")]
     NoDevice { path: PathBuf },
+    #[error("{path} cannot be shown to a container: {reason}")]
+    SourceRefused { path: PathBuf, reason: &'static str },
 }
 
 /// What is the same for all services.
@@ -116,6 +122,10 @@ pub struct Request<'a> {
 
 /// Whether the service can be who it shall be.
 pub fn check_user(service: &Service, host: &Host) -> Result<(), PlanError> {
+    if service.container.is_some() {
+        // Its image says who there is.
+        return Ok(());
+    }
     user::resolve(service.user.as_deref(), (host.uid, host.gid)).map(drop).map_err(PlanError::from)
 }
 
@@ -131,6 +141,9 @@ pub fn check(
     host: &Host,
     environment: &BTreeMap<String, String>,
 ) -> Result<(), PlanError> {
+    if service.container.is_some() {
+        return check_container(application, service, environment, None);
+    }
     check_user(service, host)?;
     let writable = Writable::new(&beneath::writable(application, None));
     files(service, environment, &writable)?;
@@ -170,6 +183,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
         log_bytes_max: logs::file_bytes_max(application, service),
         cgroups: request.cgroups.clone(),
         explicit: false,
+        container: None,
     };
     Ok(Plan { seal, command })
 }
@@ -198,6 +212,7 @@ pub fn plan_explicit(request: &Request<'_>) -> Result<Plan, PlanError> {
         log_bytes_max: logs::file_bytes_max(application, service),
         cgroups: request.cgroups.clone(),
         explicit: true,
+        container: None,
     };
     Ok(Plan { seal, command })
 }

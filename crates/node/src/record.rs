@@ -11,6 +11,7 @@ use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::proxy::Published;
 use sinew_spec::seal::{Command, PROTOCOL, PROTOCOL_OLDEST};
 
+use crate::container::ContainerRecord;
 use crate::contents::Key;
 use crate::folders::{InstanceFolder, write_whole};
 use crate::process::ProcessId;
@@ -39,6 +40,9 @@ pub struct InstanceRecord {
     /// [`PROTOCOL`] of who started it.
     #[serde(default)]
     pub protocol: u32,
+    /// Written before it is made.
+    #[serde(default)]
+    pub container: Option<ContainerRecord>,
 }
 
 /// What is known of an instance whose launcher spoke another protocol: enough to replace it.

@@ -48,7 +48,7 @@ fn run_one(service: &ServiceName, build: &BuildCommand, terminal: &Terminal) -> 
     // Our copies of the pipe's inner end: the child's are to be the only ones.
     drop(command);
 
-    let spinner = Spinner::new(service, &shown, terminal);
+    let spinner = Spinner::new("building", service, &shown, terminal);
     let mut last = VecDeque::new();
     for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
@@ -76,23 +76,24 @@ fn run_one(service: &ServiceName, build: &BuildCommand, terminal: &Terminal) -> 
 }
 
 /// On a terminal one line that moves; else a line for each line.
-struct Spinner<'a> {
+pub struct Spinner<'a> {
     bar: Option<ProgressBar>,
     service: &'a ServiceName,
     terminal: &'a Terminal,
 }
 
 impl<'a> Spinner<'a> {
-    fn new(service: &'a ServiceName, shown: &str, terminal: &'a Terminal) -> Self {
+    /// `verb`: what is done for the service, with `shown`.
+    pub fn new(verb: &str, service: &'a ServiceName, shown: &str, terminal: &'a Terminal) -> Self {
         if terminal.is_json() {
             return Self { bar: None, service, terminal };
         }
         if !terminal.is_terminal {
-            eprintln!("building {service}: {shown}");
+            eprintln!("{verb} {service}: {shown}");
             return Self { bar: None, service, terminal };
         }
-        let bar = ProgressBar::new_spinner().with_prefix(service.to_string());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} building {prefix} {elapsed}  {wide_msg}") {
+        let bar = ProgressBar::new_spinner().with_prefix(format!("{verb} {service}"));
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {elapsed}  {wide_msg}") {
             bar.set_style(style);
         }
         bar.set_message(shown.to_owned());
@@ -100,7 +101,7 @@ impl<'a> Spinner<'a> {
         Self { bar: Some(bar), service, terminal }
     }
 
-    fn line(&self, line: &str) {
+    pub fn line(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(cut(&harmless(line, false), 200)),
             None if self.terminal.is_json() => {}
@@ -108,7 +109,7 @@ impl<'a> Spinner<'a> {
         }
     }
 
-    fn finish(&self) {
+    pub fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

@@ -21,6 +21,7 @@ mod proxy;
 mod sys;
 
 mod failure;
+mod images;
 mod load;
 mod log;
 mod progress;

@@ -47,12 +47,12 @@ pub struct Service {
     pub name: ServiceName,
     /// Commands run in order, outside any seal, before anything starts (`x-sinew.build`), in `working_dir` of the build.
     pub build: Vec<BuildCommand>,
-    /// entrypoint + command, never empty.
+    /// entrypoint + command, never empty for a process. Of a container: empty until its image is known.
     pub command: Vec<String>,
     pub environment: BTreeMap<String, String>,
-    /// Absolute.
+    /// Absolute. Of a container a path in its image; empty: the image's.
     pub working_dir: PathBuf,
-    /// `user:` as written, `None`: the user who runs Sinew.
+    /// `user:` as written, `None`: the user who runs Sinew; of a container, the image's.
     pub user: Option<String>,
     pub hostname: Option<String>,
     pub published: Vec<PublishedPort>,
@@ -84,6 +84,73 @@ pub struct Service {
     /// `logging.options`: of the output of one instance that is kept. `None`: its share of what is kept of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_bytes_max: Option<u64>,
+    /// `None`: it runs as a process of this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+}
+
+/// What a container has beyond what every service has.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    /// As written; without `image:`, the name that is given to what is built.
+    pub image: String,
+    /// The id (`sha256:…`) of the image that instances are started from. Empty until the image is here.
+    pub image_id: String,
+    pub build: Option<ImageBuild>,
+    pub pull: PullPolicy,
+    /// `linux/arm64`
+    pub platform: Option<String>,
+    /// As written, `None`: the image's. `Some` of nothing takes the image's away.
+    pub entrypoint: Option<Vec<String>>,
+    pub command: Option<Vec<String>>,
+    /// As written, `None`: the image's.
+    pub stop_signal: Option<i32>,
+    /// The file says how health is asked, or that it is not: the image's own check does not count.
+    pub has_own_health: bool,
+    /// Without `CAP_`, in capitals; `ALL` only in what is dropped.
+    pub capabilities_added: BTreeSet<String>,
+    pub capabilities_dropped: BTreeSet<String>,
+    /// `security_opt: [no-new-privileges:false]`
+    pub new_privileges: bool,
+    pub groups: Vec<String>,
+    /// A small init of the engine's is process 1.
+    pub init: bool,
+    pub ulimits: BTreeMap<String, UlimitRange>,
+    pub shm_bytes: Option<u64>,
+}
+
+/// -1: none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UlimitRange {
+    pub soft: i64,
+    pub hard: i64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PullPolicy {
+    /// When it is not here.
+    #[default]
+    Missing,
+    Always,
+    Never,
+    /// It is built each time.
+    Build,
+}
+
+/// `build:`, done by the container engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ImageBuild {
+    /// An absolute folder.
+    pub context: PathBuf,
+    /// Below the context.
+    pub dockerfile: PathBuf,
+    pub arguments: BTreeMap<String, String>,
+    pub target: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub no_cache: bool,
+    /// Newer base images are looked for.
+    pub pull: bool,
 }
 
 impl Service {
@@ -118,6 +185,7 @@ impl Service {
             read_only: false,
             tmpfs: Vec::new(),
             log_bytes_max: None,
+            container: None,
         }
     }
 

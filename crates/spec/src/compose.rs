@@ -12,6 +12,7 @@ use crate::application::Application;
 use crate::name::ApplicationName;
 
 mod application;
+mod container;
 mod dotenv;
 mod fields;
 mod grants;

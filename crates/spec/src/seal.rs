@@ -54,6 +54,23 @@ pub struct SealSpec {
     /// mounts, files, egress, names and hosts must be empty then.
     #[serde(default)]
     pub explicit: bool,
+    /// A container of an engine gets the network; all but the network, the hosts file and the lifeline is the engine's
+    /// to make. What is said above of mounts, files, devices and cgroups must be empty then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<SealContainer>,
+}
+
+/// How the init of a container finds its engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealContainer {
+    /// The engine's socket.
+    pub engine: PathBuf,
+    /// What the container is called, also before it is made.
+    pub name: String,
+    /// The file that is shown to it as `/etc/hosts`.
+    pub hosts_file: PathBuf,
+    /// The user namespace that an ordinary user's engine has its containers in, as a path. `None`: the host's.
+    pub user_namespace: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +97,8 @@ pub struct SealEgress {
     pub transport: Transport,
 }
 
-/// A process to be started inside.
+/// A process to be started inside. Of a container, only `argv`, `environment` and `working_dir` of further commands count,
+/// and the latter are what is other than the container's own; the service's command was given to the engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     pub argv: Vec<String>,

@@ -9,9 +9,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use serde::{Deserialize, Serialize};
 use sinew_spec::application::Transport;
-use sinew_spec::seal::{DESCRIPTORS_MAX, SealSpec};
+use sinew_spec::seal::{DESCRIPTORS_MAX, SealContainer, SealSpec};
 use sinew_transport::descriptors;
 
+use super::container::Container;
 use super::keep::Keeper;
 use super::layer::{self, Tree};
 use super::network::Failure;
@@ -32,8 +33,17 @@ const KEPT: &[u32] = &[CAP_KILL, CAP_SETUID, CAP_SETGID, CAP_SYS_ADMIN, CAP_DAC_
 /// each tree follows.
 #[derive(Debug, Serialize, Deserialize)]
 enum Built {
-    Done { udp_egress: usize, trees: usize, lifeline: bool, log_bytes_max: u64, map_all_users: bool },
-    Failed { reason: Failure },
+    Done {
+        udp_egress: usize,
+        trees: usize,
+        lifeline: bool,
+        log_bytes_max: u64,
+        map_all_users: bool,
+        container: Option<SealContainer>,
+    },
+    Failed {
+        reason: Failure,
+    },
 }
 
 pub fn run(_title: &[OsString]) -> i32 {
@@ -71,7 +81,8 @@ fn prepare(channel: &OwnedFd) -> Result<Seal, Failure> {
     sys::wait_for(builder);
 
     sys::set_undumpable().map_err(|e| format!("close /proc/1: {e}"))?;
-    sys::give_up_capabilities(KEPT).map_err(|e| format!("give up capabilities: {e}"))?;
+    let kept = if built.container.is_some() { &[CAP_KILL] } else { KEPT };
+    sys::give_up_capabilities(kept).map_err(|e| format!("give up capabilities: {e}"))?;
     sys::set_no_new_privileges().map_err(|e| format!("forbid new privileges: {e}"))?;
     sys::install_filter(&filter::of_the_init())
         .map_err(|e| format!("install the filter of system calls: {e}"))?;
@@ -82,7 +93,9 @@ fn prepare(channel: &OwnedFd) -> Result<Seal, Failure> {
     let filter = Some(filter::of_services());
     let origin = Origin { map_all_users: built.map_all_users, out_of_memory, filter };
     let lifeline = built.lifeline.then_some(lifeline);
-    let around = Around::Seal { standing, hosts: hosts.into(), keeper: Keeper::new(built.trees) };
+    let container = built.container.as_ref().map(Container::of);
+    let keeper = Keeper::new(built.trees);
+    let around = Around::Seal { standing, hosts: hosts.into(), keeper, container };
     Seal::new(around, listener, lifeline, log_folder, built.log_bytes_max, origin)
         .map_err(|e| format!("prepare to serve: {e}"))
 }
@@ -94,6 +107,7 @@ struct Parts {
     lifeline: bool,
     log_bytes_max: u64,
     map_all_users: bool,
+    container: Option<SealContainer>,
 }
 
 fn receive(socket: &OwnedFd) -> Result<Parts, Failure> {
@@ -105,7 +119,7 @@ fn receive(socket: &OwnedFd) -> Result<Parts, Failure> {
     }
     match serde_json::from_slice(&buffer[..length]).map_err(|e| format!("take over what was built: {e}"))? {
         Built::Failed { reason } => Err(reason),
-        Built::Done { udp_egress, trees, lifeline, log_bytes_max, map_all_users } => {
+        Built::Done { udp_egress, trees, lifeline, log_bytes_max, map_all_users, container } => {
             if sockets.len() != HANDED_OVER + udp_egress {
                 return Err(format!("{} descriptors were built", sockets.len()));
             }
@@ -113,7 +127,7 @@ fn receive(socket: &OwnedFd) -> Result<Parts, Failure> {
             let sockets = sockets.try_into().map_err(|_| "descriptors are missing".to_owned())?;
             let trees: io::Result<Vec<_>> = (0..trees).map(|_| receive_tree(socket)).collect();
             let trees = trees.map_err(|e| format!("take over what was built: {e}"))?;
-            Ok(Parts { sockets, udp_egress, trees, lifeline, log_bytes_max, map_all_users })
+            Ok(Parts { sockets, udp_egress, trees, lifeline, log_bytes_max, map_all_users, container })
         }
     }
 }
@@ -165,17 +179,29 @@ fn build(spec: OwnedFd) -> Result<(Built, network::Sockets, File, Vec<Tree>), Fa
     if udp_egress > udp_egress_max {
         return Err(format!("{udp_egress} UDP destinations are declared; {udp_egress_max} are possible"));
     }
-    nix::unistd::sethostname(&spec.hostname).map_err(|e| format!("set the host name: {e}"))?;
-    let network = network::build(&spec.egress)?;
-    std::fs::write("/proc/sys/user/max_user_namespaces", "0")
-        .map_err(|e| format!("forbid further user namespaces: {e}"))?;
-    let (hosts, trees) = root::build(&spec)?;
+    let (network, hosts, trees) = match &spec.container {
+        // Names, users and files are the engine's to make; here they are the host's.
+        Some(container) => {
+            let hosts = File::options().write(true).open(&container.hosts_file);
+            let hosts = hosts.map_err(|e| format!("open {}: {e}", container.hosts_file.display()))?;
+            (network::build(&spec.egress)?, hosts, Vec::new())
+        }
+        None => {
+            nix::unistd::sethostname(&spec.hostname).map_err(|e| format!("set the host name: {e}"))?;
+            let network = network::build(&spec.egress)?;
+            std::fs::write("/proc/sys/user/max_user_namespaces", "0")
+                .map_err(|e| format!("forbid further user namespaces: {e}"))?;
+            let (hosts, trees) = root::build(&spec)?;
+            (network, hosts, trees)
+        }
+    };
     let done = Built::Done {
         udp_egress,
         trees: trees.len(),
         lifeline: spec.lifeline,
         log_bytes_max: spec.log_bytes_max,
         map_all_users: spec.map_all_users,
+        container: spec.container,
     };
     Ok((done, network, hosts, trees))
 }

@@ -46,13 +46,23 @@ fn prepare(arguments: &[OsString], channel: &OwnedFd) -> Result<(), String> {
     let kept = keep_spec(&bytes).map_err(|e| format!("keep the seal's specification: {e}"))?;
     drop(bytes);
     let (released, release) = io::pipe().map_err(|e| format!("make a pipe: {e}"))?;
-    match sys::clone_sibling(NAMESPACES as u64)
+    let is_container = spec.container.is_some();
+    if let Some(path) = spec.container.as_ref().and_then(|container| container.user_namespace.as_ref()) {
+        let namespace = File::open(path).map_err(|e| format!("open {}: {e}", path.display()))?;
+        sys::enter_user_namespace(namespace.as_fd())
+            .map_err(|e| format!("enter the engine's user namespace {}: {e}", path.display()))?;
+    }
+    // Whoever owns a network's user namespace owns the network: a container's must be one above the container.
+    let namespaces = if is_container { libc::CLONE_NEWNET } else { NAMESPACES };
+    match sys::clone_sibling(namespaces as u64)
         .map_err(|e| format!("make namespaces: {}", namespace_hint(&e)))?
     {
         Fork::Parent(pid) => {
             drop(released);
             report(channel.as_fd(), &Report::Born { pid });
-            map_users(pid, spec.map_all_users)?;
+            if !is_container {
+                map_users(pid, spec.map_all_users)?;
+            }
             (&release).write_all(b"x").map_err(|e| format!("release the seal's first process: {e}"))
         }
         Fork::Child => {
@@ -62,7 +72,7 @@ fn prepare(arguments: &[OsString], channel: &OwnedFd) -> Result<(), String> {
             if (&released).read_exact(&mut go).is_err() {
                 return Ok(());
             }
-            Err(become_inside(arguments, &kept))
+            Err(become_inside(arguments, &kept, is_container))
         }
     }
 }
@@ -120,12 +130,16 @@ fn map_users(pid: i32, all: bool) -> Result<(), String> {
 }
 
 /// In the new namespaces. Returns only with the reason why it could not.
-fn become_inside(arguments: &[OsString], spec: &OwnedFd) -> String {
-    let program = match read_only_program() {
+fn become_inside(arguments: &[OsString], spec: &OwnedFd, is_container: bool) -> String {
+    // No process of a container sees its init, nor the init's program.
+    let program =
+        if is_container { File::open("/proc/self/exe").map(OwnedFd::from) } else { read_only_program() };
+    let program = match program {
         Ok(program) => program,
         Err(error) => return format!("make the own program unwritable: {error}"),
     };
-    if let Err(error) = sys::keep_capabilities_across_exec() {
+    // In the host's user namespace, as in the engine's, this is the user 0, who keeps what there is.
+    if !is_container && let Err(error) = sys::keep_capabilities_across_exec() {
         return format!("keep capabilities: {error}");
     }
     if let Err(error) = sys::place(spec.as_fd(), SPEC) {

@@ -15,6 +15,7 @@ use sinew_spec::seal::{
 };
 use sinew_transport::descriptors;
 
+use super::container::Container;
 use super::explicit::{self, Listeners};
 use super::keep::Keeper;
 use super::listeners;
@@ -54,6 +55,8 @@ pub enum Around {
         standing: Standing,
         hosts: File,
         keeper: Keeper,
+        /// `None`: the service is a process of this init's own.
+        container: Option<Container>,
     },
     /// Explicit posture.
     Host(Listeners),
@@ -67,6 +70,8 @@ pub struct Seal {
     log: Log,
     origin: Origin,
     state: ServiceState,
+    /// The child that is the service, or stands for it, while it runs.
+    service: i32,
     ending: Option<Ending>,
     outputs: Vec<Output>,
     connections: Vec<Connection>,
@@ -116,6 +121,7 @@ impl Seal {
             log: Log::open(log_folder, log_bytes_max, Instant::now()),
             origin,
             state: ServiceState::Empty,
+            service: 0,
             ending: None,
             outputs: Vec::new(),
             connections: Vec::new(),
@@ -136,6 +142,9 @@ impl Seal {
         self.reap_all();
         self.read_outputs(usize::MAX);
         self.log.flush();
+        if let Some(container) = self.container() {
+            container.remove();
+        }
         0
     }
 
@@ -223,10 +232,10 @@ impl Seal {
 
     /// Only processes of the launcher's user, outside of the seal, are served.
     fn accept(&mut self) {
-        let is_sealed = matches!(self.around, Around::Seal { .. });
+        let has_processes = matches!(self.around, Around::Seal { container: None, .. });
         while let Ok(socket) = sys::accept(self.listener.as_fd()) {
             let admitted = sys::peer_pid_and_uid(socket.as_fd())
-                .is_ok_and(|(pid, uid)| uid == sys::effective_uid() && (pid == 0 || !is_sealed));
+                .is_ok_and(|(pid, uid)| uid == sys::effective_uid() && (pid == 0 || !has_processes));
             if admitted && self.connections.len() < CONNECTIONS_MAX {
                 self.connections.push(Connection { socket, watches: false, execs: Vec::new(), gone: false });
             }
@@ -307,8 +316,16 @@ impl Seal {
         }
         let (stdout, stdout_in) = pipe()?;
         let (stderr, stderr_in) = pipe()?;
-        let stdin = service::nothing().map_err(|e| format!("open /dev/null: {e}"))?;
-        let pid = self.origin.start(command, [stdin.as_fd(), stdout_in.as_fd(), stderr_in.as_fd()], false)?;
+        let pid = if let Around::Seal { container: Some(container), .. } = &mut self.around {
+            let started = container.start(stdout_in.as_fd(), stderr_in.as_fd())?;
+            self.service = started.child;
+            started.pid
+        } else {
+            let stdin = service::nothing().map_err(|e| format!("open /dev/null: {e}"))?;
+            let streams = [stdin.as_fd(), stdout_in.as_fd(), stderr_in.as_fd()];
+            self.service = self.origin.start(command, streams, false)?;
+            self.service
+        };
         let output = |pipe, stream| Output { pipe, stream, begun: Vec::new(), last: Instant::now() };
         self.outputs.push(output(stdout, Stream::Output));
         self.outputs.push(output(stderr, Stream::Error));
@@ -320,14 +337,28 @@ impl Seal {
         let ServiceState::Running { pid, .. } = self.state else {
             return Err("the service does not run".to_owned());
         };
-        sys::signal_group(pid, signal).map_err(|e| format!("send signal {signal}: {e}"))
+        let sent = match self.container() {
+            Some(container) => container.signal(signal),
+            None => sys::signal_group(pid, signal),
+        };
+        sent.map_err(|e| format!("send signal {signal}: {e}"))
+    }
+
+    fn container(&self) -> Option<&Container> {
+        match &self.around {
+            Around::Seal { container, .. } => container.as_ref(),
+            Around::Host(_) => None,
+        }
     }
 
     fn exec(&mut self, index: usize, command: &Command, streams: Vec<OwnedFd>) -> Result<i32, NotStarted> {
         let streams: [OwnedFd; 3] = streams
             .try_into()
             .map_err(|streams: Vec<_>| format!("{} descriptors came along, not three", streams.len()))?;
-        let pid = self.origin.start(command, service::borrow(&streams), false)?;
+        let pid = match self.container() {
+            Some(container) => container.exec(command, false, service::borrow(&streams))?,
+            None => self.origin.start(command, service::borrow(&streams), false)?,
+        };
         self.connections[index].execs.push(pid);
         Ok(pid)
     }
@@ -339,8 +370,17 @@ impl Seal {
         command: &Command,
         size: Option<TerminalSize>,
     ) -> Result<Answer, NotStarted> {
-        let Terminal { outer, inner } = Terminal::open(command.uid, size)?;
-        let pid = self.origin.start(command, [inner.as_fd(); 3], true)?;
+        let (outer, pid) = match self.container() {
+            // The engine makes the command's own one; this one is its other end.
+            Some(container) => {
+                let Terminal { outer, inner } = Terminal::open(sys::effective_uid(), size)?;
+                (outer, container.exec(command, true, [inner.as_fd(); 3])?)
+            }
+            None => {
+                let Terminal { outer, inner } = Terminal::open(command.uid, size)?;
+                (outer, self.origin.start(command, [inner.as_fd(); 3], true)?)
+            }
+        };
         self.connections[index].execs.push(pid);
         Ok((InitReply::Started { pid }, vec![outer]))
     }
@@ -365,8 +405,9 @@ impl Seal {
 
     /// The service and everything that came of it, but not this process.
     fn kill_all(&self) {
-        match self.around {
-            Around::Seal { .. } => sys::kill_all_others(),
+        match &self.around {
+            Around::Seal { container: Some(container), .. } => container.kill(),
+            Around::Seal { container: None, .. } => sys::kill_all_others(),
             Around::Host(_) => explicit::kill_descendants(),
         }
     }
@@ -422,8 +463,8 @@ impl Seal {
     }
 
     fn ended_process(&mut self, pid: i32, code: i32, signal: Option<i32>) {
-        if let ServiceState::Running { pid: service, started_unix_ms } = self.state
-            && pid == service
+        if let ServiceState::Running { started_unix_ms, .. } = self.state
+            && pid == self.service
             && self.ending.is_none()
         {
             let ended_unix_ms = now_unix_ms();
@@ -500,10 +541,12 @@ impl Seal {
     }
 
     fn forget_connections(&mut self) {
+        // Who stands for a command in a container ends it before it goes itself.
+        let signal = if self.container().is_some() { libc::SIGTERM } else { libc::SIGKILL };
         self.connections.retain(|connection| {
             if connection.gone {
                 for exec in &connection.execs {
-                    let _ = sys::signal_group(*exec, libc::SIGKILL);
+                    let _ = sys::signal_group(*exec, signal);
                 }
             }
             !connection.gone

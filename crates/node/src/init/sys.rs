@@ -509,6 +509,34 @@ pub fn signal_group(leader: i32, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// A process by descriptor: it names this one also after its number went to another.
+pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: plain call; the result is ours.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+pub fn signal_process(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let none = std::ptr::null_mut::<libc::siginfo_t>();
+    // SAFETY: a null pointer stands for the information of kill(2).
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, none, 0) })?;
+    Ok(())
+}
+
+/// Enters a user namespace, with all its capabilities when this user made it. This process must have one thread.
+pub fn enter_user_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: plain call.
+    check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWUSER) }.into())?;
+    Ok(())
+}
+
+/// Rows and columns. `None`: it is no terminal.
+pub fn terminal_size(terminal: BorrowedFd<'_>) -> Option<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one `winsize` to the pointer, which points at one.
+    let done = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (done == 0).then_some((size.ws_row, size.ws_col))
+}
+
 pub enum Reaped {
     /// pid, exit code (128 + signal), signal.
     Ended(i32, i32, Option<i32>),

@@ -15,7 +15,10 @@ use sinew_spec::seal::PROTOCOL;
 use sinew_transport::descriptors;
 use sinew_transport::seal::InitError;
 
+use sinew_engine::Create;
+
 use crate::cgroup::CgroupError;
+use crate::container::{self, ContainerError, ContainerRecord, Containers};
 use crate::explicit;
 use crate::folders::FolderError;
 use crate::plan::{self, Plan, PlanError};
@@ -43,6 +46,8 @@ pub enum BirthError {
     Seal(#[from] SealError),
     #[error(transparent)]
     Init(#[from] InitError),
+    #[error(transparent)]
+    Container(#[from] ContainerError),
     #[error("{attempted}: {source}")]
     Io { attempted: &'static str, source: io::Error },
 }
@@ -53,7 +58,8 @@ impl Instance {
         let shared = &self.shared;
         let folder = self.folder();
         folder.make()?;
-        let Plan { seal: spec, mut command } = self.plan()?;
+        let (Plan { seal: spec, mut command }, container) = self.plan_any(&folder).await?;
+        let record = container.as_ref().map(Wanted::record);
 
         let hop = UnixListener::bind(folder.hop_socket()).map_err(io("listening for other sidecars"))?;
         // The init and every sidecar share it; none of them may ever wait in accept.
@@ -73,18 +79,55 @@ impl Instance {
         };
         let seal = seal::spawn(&spec, files).await?;
         let init = ProcessId::of(seal.init_pid);
-        self.record(init, &command).write(&folder).map_err(io("writing the record"))?;
+        let written = |command: &sinew_spec::seal::Command| {
+            let record = InstanceRecord { container: record.clone(), ..self.record(init, command) };
+            record.write(&folder).map_err(io("writing the record"))
+        };
+        written(&command)?;
+        if let Some(container) = container
+            && let Err(error) = container.make(&seal).await
+        {
+            let _ = seal.kill();
+            let _ = timeout(INIT_END, seal.wait()).await;
+            return Err(error.into());
+        }
         let (client, events) = connect(&folder).await?;
         if shared.posture == ServicePosture::Explicit {
             self.explain_mesh(&client, &mut command).await?;
-            self.record(init, &command).write(&folder).map_err(io("writing the record"))?;
+            written(&command)?;
         }
         self.board(|view| {
             view.init = init;
+            view.is_container = record.is_some();
             view.command = Some(command.clone());
         });
         let sidecar = self.sidecar(&command, None).map_err(io("starting the sidecar"))?;
         Ok(Sealed { seal, init: client, events, sidecar, command })
+    }
+
+    /// For a container, what is to be made besides the seal.
+    async fn plan_any(&self, folder: &InstanceFolder) -> Result<(Plan, Option<Wanted>), BirthError> {
+        let Some(wanted) = &self.service.container else { return Ok((self.plan()?, None)) };
+        let containers = container::ask(Containers::find).await?;
+        let situation = self.situation.borrow().clone();
+        let names = self.shared.registry.names(&self.service.name)?;
+        let environment =
+            self.shared.environment.lock().expect("nothing panics while it holds this lock").clone();
+        let request = plan::Request {
+            application: &situation.application,
+            service: &self.service,
+            instance: &self.name,
+            folders: &self.shared.folders,
+            host: &self.shared.host,
+            environment: &environment,
+            names: &names,
+            lifeline: self.shared.lifeline.is_some(),
+            cgroups: Vec::new(),
+        };
+        let epoch = format!("{:x}", crate::board::unix_ms());
+        let plan::ContainerPlan { seal, command, create, owned } =
+            plan::plan_container(&request, wanted, &containers, folder, &epoch)?;
+        Ok((Plan { seal, command }, Some(Wanted { containers, create, owned })))
     }
 
     fn plan(&self) -> Result<Plan, BirthError> {
@@ -156,6 +199,7 @@ impl Instance {
             lifeline: self.shared.lifeline.is_some(),
             ended: None,
             protocol: PROTOCOL,
+            container: None,
         }
     }
 
@@ -186,10 +230,31 @@ impl Instance {
         }
         self.board(|view| {
             view.init = Some(init);
+            view.is_container = record.container.is_some();
             view.command = Some(command.clone());
         });
         let sidecar = self.sidecar(&command, record.sidecar).ok()?;
         Some(Sealed { seal, init: client, events, sidecar, command })
+    }
+}
+
+/// A container that is to be made when its network is there.
+struct Wanted {
+    containers: Containers,
+    create: Create,
+    /// To be given to the user that the image says.
+    owned: Vec<PathBuf>,
+}
+
+impl Wanted {
+    fn record(&self) -> ContainerRecord {
+        let engine = self.containers.engine.socket().to_path_buf();
+        ContainerRecord { engine, name: self.create.name.clone() }
+    }
+
+    async fn make(mut self, seal: &Seal) -> Result<(), ContainerError> {
+        self.create.network = PathBuf::from(format!("/proc/{}/ns/net", seal.init_pid));
+        container::make(self.containers, self.create, self.owned).await
     }
 }
 

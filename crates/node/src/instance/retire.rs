@@ -8,7 +8,7 @@ use sinew_spec::status::RouteStats;
 use tokio::time::sleep;
 
 use crate::process::{self, Watched};
-use crate::stats;
+use crate::{container, stats};
 
 const IDLE_POLL: Duration = Duration::from_millis(20);
 /// When everybody goes, nobody waits long for the requests of others.
@@ -145,6 +145,12 @@ impl Instance {
             self.shared.log(&error.to_string());
         }
         self.shared.ports.give_back(&self.name);
+        // Mostly its init has done it; not when it was killed.
+        if let Some(container) = InstanceRecord::read(&self.folder()).and_then(|record| record.container)
+            && let Err(error) = container::remove(&container).await
+        {
+            self.shared.log(&error.to_string());
+        }
         let application = self.shared.folders.cgroup();
         if let Err(error) = self.shared.cgroups.remove(&application, self.name.as_str()).await {
             self.shared.log(&error.to_string());

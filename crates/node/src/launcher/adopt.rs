@@ -5,6 +5,7 @@ use super::*;
 use sinew_spec::proxy::GATEWAY_SERVICE;
 
 use super::gateway::registration;
+use crate::container;
 use crate::folders::InstanceFolder;
 use crate::instance::registration as instance_registration;
 use crate::process::{self, ProcessId};
@@ -24,6 +25,7 @@ impl Launcher {
     /// Everybody is known to the registry before the first socket is listened on, so that proxies, which connect at
     /// once, are never told of a world without endpoints.
     pub(super) async fn adopt(&mut self, detached: bool) -> Result<(), AdminError> {
+        let mut kept = Vec::new();
         let earlier: Option<ApplicationRecord> = record::read(&self.shared.folders.application_record());
         let same_posture = earlier.as_ref().is_none_or(|earlier| earlier.posture == self.shared.posture);
         let records = self.read_records().await?;
@@ -94,6 +96,7 @@ impl Launcher {
             }
             match instance.adopt(&record).await {
                 Some(sealed) => {
+                    kept.extend(record.container.as_ref().map(|container| container.name.clone()));
                     self.host(instance, orders, Some(Adopted::Sealed(Box::new(sealed))), record.ready);
                 }
                 None => {
@@ -107,6 +110,13 @@ impl Launcher {
         }
         for stranger in strangers {
             self.host_stranger(stranger);
+        }
+        let had = earlier.as_ref().is_some_and(|earlier| has_containers(&earlier.application));
+        if had || has_containers(&self.application) {
+            // Those that nobody wrote down, and those of before the last boot.
+            if let Err(error) = container::sweep(&self.shared.folders.run, kept).await {
+                self.shared.log(&format!("looking for containers that were left: {error}"));
+            }
         }
         if let Some(earlier) = earlier.filter(|_| detached) {
             for (name, stopped) in earlier.stopped {
@@ -157,6 +167,10 @@ impl Launcher {
 async fn end(record: &InstanceRecord) {
     for id in [record.init, record.sidecar].into_iter().flatten() {
         process::end(id).await;
+    }
+    // What cannot be removed now is found by its label later.
+    if let Some(container) = &record.container {
+        let _ = container::remove(container).await;
     }
 }
 
@@ -214,10 +228,18 @@ pub async fn clean(folders: &Folders, remove_volumes: bool) -> std::io::Result<b
         end_unrecorded(&folder).await;
         folder.remove()?;
     }
+    let record: Option<ApplicationRecord> = record::read(&folders.application_record());
+    if record.is_some_and(|record| has_containers(&record.application)) {
+        something |= container::sweep(&folders.run, Vec::new()).await.is_ok_and(|removed| removed > 0);
+    }
     let removed = Cgroups::detect().remove_application(&folders.cgroup()).await;
     removed.map_err(std::io::Error::other)?;
     if remove_volumes {
         something |= !folders.remove_volumes()?.is_empty();
     }
     Ok(something)
+}
+
+fn has_containers(application: &Application) -> bool {
+    application.services.values().any(|service| service.container.is_some())
 }

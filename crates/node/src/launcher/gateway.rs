@@ -66,6 +66,7 @@ impl Launcher {
             lifeline: self.shared.lifeline.is_some(),
             ended: None,
             protocol: PROTOCOL,
+            container: None,
         };
         let tell = move |id: Option<crate::process::ProcessId>| {
             if let Ok(mut process) = process.lock() {

@@ -5,6 +5,7 @@ use super::*;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use crate::container::Containers;
 use crate::{explicit, plan, processes};
 
 /// Something that this host cannot do for a service.
@@ -40,6 +41,9 @@ pub fn prepare(
     if posture == ServicePosture::Explicit {
         refusals.extend(explicit::check(application));
     }
+    let has_containers = application.services.values().any(|service| service.container.is_some());
+    // Once: all of them would be refused for the same reason.
+    let engine = if has_containers { Containers::find().err() } else { None };
     for (name, service) in &application.services {
         let mut refuse = |reason: String| refusals.push(Refusal { service: name.clone(), reason });
         let checked = match scope {
@@ -49,8 +53,15 @@ pub fn prepare(
         if let Err(error) = checked {
             refuse(error.to_string());
         }
+        if service.container.is_some()
+            && let Some(error) = &engine
+        {
+            refuse(error.to_string());
+        }
         let uid = plan::user_of(service, host).unwrap_or(host.uid.as_raw());
-        if let Err(error) = processes::check(&service.limits, &cgroups, posture, uid) {
+        if service.container.is_none()
+            && let Err(error) = processes::check(&service.limits, &cgroups, posture, uid)
+        {
             refuse(error.to_string());
         }
         for port in &service.published {

@@ -152,10 +152,18 @@ fn trouble_at(published: &Published, rejected: &[(InstanceName, String)]) -> Opt
 fn instance_status(name: &InstanceName, view: &View, memory: bool) -> InstanceStatus {
     let init_pid = view.init.map(|init| init.pid);
     let sidecar_pid = view.sidecar.map(|sidecar| sidecar.pid);
-    let service_pid = init_pid
-        .zip(view.service_pid_inside)
-        .and_then(|(init, inside)| process::seen_from_here(init, inside));
-    let descendants = init_pid.filter(|_| memory).map(process::descendants);
+    let service_pid = if view.is_container {
+        view.service_pid_inside
+    } else {
+        init_pid.zip(view.service_pid_inside).and_then(|(init, inside)| process::seen_from_here(init, inside))
+    };
+    // A container is no child of its init, and who stands for it there is none of its memory.
+    let processes = |init: i32| match service_pid.filter(|_| view.is_container) {
+        Some(pid) => process::descendants(pid).into_iter().chain([pid]).collect(),
+        None if view.is_container => Vec::new(),
+        None => process::descendants(init),
+    };
+    let descendants = init_pid.filter(|_| memory).map(processes);
     let measured = |pid: Option<i32>| pid.filter(|_| memory).and_then(pss_bytes);
     InstanceStatus {
         name: name.clone(),

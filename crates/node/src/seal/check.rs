@@ -133,6 +133,7 @@ async fn build(program: &Path, place: &Path) -> Result<(), String> {
         log_bytes_max: 4096,
         cgroups: Vec::new(),
         explicit: false,
+        container: None,
     };
     let title = place.to_string_lossy();
     let files = SpawnFiles {

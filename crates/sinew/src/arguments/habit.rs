@@ -13,7 +13,9 @@ pub fn of_command(typed: &str) -> Option<&'static str> {
              has a profile: `sinew up -d --profile NAME`"
         }
         "create" | "build" => "`sinew up -d` builds what `x-sinew.build` names and starts everything",
-        "pull" | "push" | "images" => "containers come with a later version; a service is a process here",
+        "pull" | "push" | "images" => {
+            "`sinew up` pulls what is missing; `podman pull`, `podman push` and `podman images` do the rest"
+        }
         "port" => "`sinew ps` shows published ports, `sinew port-forward SERVICE:PORT` reaches any other",
         "attach" => "`sinew logs -f SERVICE` follows its output, `sinew exec SERVICE -- sh` goes inside",
         "wait" => {

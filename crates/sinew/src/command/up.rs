@@ -28,7 +28,7 @@ use crate::terminal::{Paint, Terminal, harmless};
 use crate::units::parse_span;
 use crate::view::EXPLICIT_WORDS;
 use crate::view::overview::unserved;
-use crate::{build, daemon, owner, project, suggest, supervised, target};
+use crate::{build, daemon, images, owner, project, suggest, supervised, target};
 
 /// Run the application of a compose file as a sealed mesh
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,7 @@ pub struct Arguments {
     /// Give up when it is not up by then: `30s`, `2m` [default: wait as long as there is hope]
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     wait_timeout: Option<Duration>,
-    /// Do not run the commands of `x-sinew.build`
+    /// Do not run the commands of `x-sinew.build`, nor build images
     #[arg(long)]
     no_build: bool,
     // What people of Compose type: -d waits anyway, and builds are always run.
@@ -118,6 +118,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         }
         build::run(&loaded.application, &context.terminal)?;
     }
+    images::prepare(&mut loaded.application, !arguments.no_build, &context.terminal)?;
     if arguments.supervised {
         let posture = arguments.posture.map(Into::into);
         let check = || {

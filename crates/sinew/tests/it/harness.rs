@@ -33,6 +33,8 @@ pub fn users() -> Vec<User> {
 pub struct Sandbox {
     pub user: User,
     pub folder: PathBuf,
+    /// Variables of every command besides.
+    pub environment: Vec<(&'static str, String)>,
     base: PathBuf,
 }
 
@@ -63,7 +65,7 @@ impl Sandbox {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         // Short: the paths of Unix sockets below it have 108 bytes.
         let base = PathBuf::from(format!("/tmp/sn{}-{number}", std::process::id()));
-        let sandbox = Self { user, folder: base.join(name), base };
+        let sandbox = Self { user, folder: base.join(name), environment: Vec::new(), base };
         for folder in [&sandbox.base, &sandbox.folder, &sandbox.run(), &sandbox.state(), &sandbox.home()] {
             fs::create_dir(folder).unwrap_or_else(|e| panic!("make {}: {e}", folder.display()));
             sandbox.own(folder);
@@ -111,7 +113,8 @@ impl Sandbox {
             .env("HOME", self.home())
             .env("SINEW_RUN_DIR", self.run())
             .env("SINEW_STATE_DIR", self.state())
-            .env("RUST_BACKTRACE", "1");
+            .env("RUST_BACKTRACE", "1")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         if self.user == User::Ordinary {
             command.uid(ORDINARY).gid(ORDINARY);
         }

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod cli;
+mod container;
 mod explicit;
 mod habits;
 mod harness;

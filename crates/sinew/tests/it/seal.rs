@@ -99,6 +99,7 @@ pub fn plain() -> SealSpec {
         log_bytes_max: 1 << 20,
         cgroups: Vec::new(),
         explicit: false,
+        container: None,
     }
 }
 

@@ -83,7 +83,7 @@ pub(super) fn read(
         secrets: contents(&keys, "secrets", Section::Secret, input, environment, findings),
         configs: contents(&keys, "configs", Section::Config, input, environment, findings),
     };
-    let (drafts, env_files) = services(&keys, root, input, environment, &top, findings);
+    let (drafts, env_files) = services(&keys, root, input, environment, &name, &top, findings);
     let services = graph::select(drafts, root, input, environment, findings);
     // Otherwise what uses it may just be what is wrong.
     if !findings.has_problems() {
@@ -121,6 +121,7 @@ fn services<'a>(
     root: &Node,
     input: &ComposeInput<'_>,
     environment: &BTreeMap<String, String>,
+    name: &ApplicationName,
     top: &Top,
     findings: &mut Findings,
 ) -> (Vec<Draft>, BTreeSet<PathBuf>) {
@@ -137,7 +138,7 @@ fn services<'a>(
         field.problem(findings, format!("there are more than {SERVICES_MAX} services"));
         return none;
     }
-    let mut context = Context { input, environment, top, findings, env_files: BTreeMap::new() };
+    let mut context = Context { input, environment, name, top, findings, env_files: BTreeMap::new() };
     let drafts = entries
         .iter()
         .map(|entry| service::read(&Field::of(entry, &field.path), &entry.key, entry.key_at, &mut context))

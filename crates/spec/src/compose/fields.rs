@@ -21,6 +21,12 @@ impl<'a> Field<'a> {
         Self { node: &entry.value, path }
     }
 
+    /// One key of a mapping, whatever is done with it.
+    pub fn child(&self, key: &str) -> Option<Field<'a>> {
+        let node: &'a Node = self.node;
+        node.get(key).map(|entry| Self::of(entry, &self.path))
+    }
+
     pub fn at(&self) -> At {
         self.node.at
     }

@@ -164,6 +164,9 @@ fn check_condition(
     let name = &other.service.name;
     match condition {
         DependencyCondition::ServiceStarted => {}
+        // Its image may bring a check.
+        DependencyCondition::ServiceHealthy
+            if other.service.container.as_ref().is_some_and(|container| !container.has_own_health) => {}
         DependencyCondition::ServiceHealthy if other.service.health.is_none() => {
             findings
                 .problem(at, path, format!("`{name}` has no health check, so it never becomes healthy"))

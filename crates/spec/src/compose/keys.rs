@@ -12,6 +12,8 @@ pub enum Section {
     DeployLimits,
     DeployRestartPolicy,
     DependsOn,
+    Build,
+    Ulimit,
     EnvFile,
     Port,
     ServiceVolume,
@@ -35,7 +37,7 @@ pub enum Section {
 }
 
 impl Section {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::Top,
         Self::Service,
         Self::Healthcheck,
@@ -44,6 +46,8 @@ impl Section {
         Self::DeployLimits,
         Self::DeployRestartPolicy,
         Self::DependsOn,
+        Self::Build,
+        Self::Ulimit,
         Self::EnvFile,
         Self::Port,
         Self::ServiceVolume,
@@ -77,6 +81,8 @@ impl Section {
             Self::DeployLimits => "`deploy.resources.limits`",
             Self::DeployRestartPolicy => "`deploy.restart_policy`",
             Self::DependsOn => "an entry of `depends_on`",
+            Self::Build => "`build`",
+            Self::Ulimit => "a limit of `ulimits`",
             Self::EnvFile => "an entry of `env_file`",
             Self::Port => "an entry of `ports`",
             Self::ServiceVolume => "an entry of a service's `volumes`",
@@ -111,6 +117,8 @@ impl Section {
             Self::DeployLimits => "services.*.deploy.resources.limits",
             Self::DeployRestartPolicy => "services.*.deploy.restart_policy",
             Self::DependsOn => "services.*.depends_on.*",
+            Self::Build => "services.*.build",
+            Self::Ulimit => "services.*.ulimits.*",
             Self::EnvFile => "services.*.env_file[]",
             Self::Port => "services.*.ports[]",
             Self::ServiceVolume => "services.*.volumes[]",
@@ -182,8 +190,7 @@ const fn no(section: Section, name: &'static str, note: &'static str) -> Key {
 
 use Section::*;
 
-const CONTAINERS: &str =
-    "it belongs to containers, which come with a later version; here a service is a process";
+const ENGINE: &str = "containers run as the engine is set up; leave it out";
 const SEALED: &str = "every service has its own sealed namespaces; they cannot be shared or opened";
 const REACH: &str = "declare what the service reaches outside under `x-sinew.egress`";
 const LIMITS: &str = "limits are `cpus`, `mem_limit` and `pids_limit`, or `deploy.resources.limits`";
@@ -191,6 +198,12 @@ const IDENTITY: &str = "services get stable virtual addresses by themselves; cal
 const OUTSIDE: &str = "leave it out; a sealed service has no capabilities and cannot gain any";
 const LATER_UPDATES: &str =
     "instances are replaced one by one, without a lost request, by themselves; leave it out";
+const ONE_CONTEXT: &str = "a build has one context: copy what it needs into it";
+const BUILD_SECRETS: &str =
+    "the engine's API takes no secrets for builds; build such images by hand, and name them with `image`";
+const BUILD_CACHE: &str = "the engine's own cache is used; `no_cache: true` leaves it unused";
+const BUILD_HOST: &str = "builds run with the engine's own settings; leave it out";
+const BUILD_EXTRAS: &str = "no attestations are made; leave it out";
 const METADATA: &str = "nothing reads it here";
 
 pub static KEYS: &[Key] = &[
@@ -224,32 +237,56 @@ pub static KEYS: &[Key] = &[
     yes(Service, "restart", "`no`, `always`, `on-failure[:attempts]`, `unless-stopped`"),
     yes(Service, "stop_signal", ""),
     yes(Service, "stop_grace_period", ""),
-    yes(Service, "working_dir", "relative to the project folder, which is the default"),
+    yes(
+        Service,
+        "working_dir",
+        "relative to the project folder, which is the default; of a container a path inside, by default the image's",
+    ),
     yes(Service, "user", ""),
     yes(Service, "hostname", ""),
     yes(Service, "volumes", "named volumes, bind mounts, tmpfs"),
     yes(Service, "tmpfs", "paths, without options"),
-    yes(Service, "read_only", "the root is always read-only; `/tmp` and `/run` stay writable and private"),
+    yes(
+        Service,
+        "read_only",
+        "the root of a process is always read-only, `/tmp` and `/run` stay writable and private; a container gets a read-only root",
+    ),
     yes(Service, "devices", ""),
     yes(Service, "configs", ""),
     yes(Service, "secrets", ""),
     yes(Service, "networks", ""),
     yes(Service, "profiles", ""),
     yes(Service, "labels", ""),
-    yes(Service, "init", "every seal has an init; both values mean the same"),
+    yes(
+        Service,
+        "init",
+        "containers: `true` runs the engine's small init as process 1; a process always has an init",
+    ),
     yes(Service, "container_name", "only when it equals the service's name"),
     mute(Service, "annotations", METADATA),
     mute(Service, "stdin_open", "the standard input of a service is empty; use `sinew exec` to work inside"),
-    no(
+    yes(
         Service,
         "image",
-        "containers come with a later version; for now say how it runs as a process: `command: [program, argument]`",
+        "the service is a container of Podman; without `image` and `build` it is a process of this host",
     ),
-    no(
+    yes(Service, "build", "an image is built by Podman, and the service is a container of it"),
+    yes(Service, "pull_policy", "containers: `missing`, `always`, `never`, `build`"),
+    yes(Service, "platform", "containers: like `linux/arm64`"),
+    yes(Service, "cap_add", "containers: only what does not reach beyond the container"),
+    yes(Service, "cap_drop", "containers; processes have no capabilities"),
+    yes(
         Service,
-        "build",
-        "containers come with a later version; for now build the program with `x-sinew: {build: …}` and run it as a process: `command: [program, argument]`",
+        "security_opt",
+        "containers: `no-new-privileges:true`, the default, or `no-new-privileges:false`; nothing that weakens the seal",
     ),
+    yes(
+        Service,
+        "group_add",
+        "containers; of a process, give the group with the user: `user: \"user:group\"`",
+    ),
+    yes(Service, "ulimits", "containers"),
+    yes(Service, "shm_size", "containers"),
     no(Service, "extends", "it comes with a later version; share with a YAML anchor: `<<: *name`"),
     no(Service, "tty", "a service has no terminal; work inside with `sinew exec SERVICE -- COMMAND`"),
     no(Service, "attach", "`sinew logs SERVICE` shows one service's output"),
@@ -263,15 +300,10 @@ pub static KEYS: &[Key] = &[
     no(Service, "cgroup_parent", "cgroups are made per service by themselves"),
     no(Service, "isolation", SEALED),
     no(Service, "privileged", OUTSIDE),
-    no(Service, "cap_add", OUTSIDE),
-    no(Service, "cap_drop", "leave it out; a sealed service has no capabilities"),
-    no(Service, "security_opt", "leave it out; privileges can never be gained inside of a seal"),
     no(Service, "use_api_socket", "a service never sees a container engine"),
     no(Service, "device_cgroup_rules", "name each device under `devices`"),
     no(Service, "gpus", "name each device under `devices`"),
-    no(Service, "group_add", "give the group with the user: `user: \"user:group\"`"),
     no(Service, "sysctls", "kernel parameters cannot be changed from inside of a seal"),
-    no(Service, "ulimits", LIMITS),
     no(Service, "mem_reservation", LIMITS),
     no(Service, "mem_swappiness", LIMITS),
     no(Service, "memswap_limit", LIMITS),
@@ -286,13 +318,14 @@ pub static KEYS: &[Key] = &[
     no(Service, "cpu_rt_period", LIMITS),
     no(Service, "cpu_rt_runtime", LIMITS),
     no(Service, "cpuset", LIMITS),
-    no(Service, "shm_size", "use `tmpfs: [/dev/shm]`"),
-    no(Service, "storage_opt", CONTAINERS),
-    no(Service, "credential_spec", CONTAINERS),
-    no(Service, "platform", CONTAINERS),
-    no(Service, "pull_policy", CONTAINERS),
-    no(Service, "pull_refresh_after", CONTAINERS),
-    no(Service, "runtime", CONTAINERS),
+    no(Service, "storage_opt", ENGINE),
+    no(Service, "credential_spec", ENGINE),
+    no(
+        Service,
+        "pull_refresh_after",
+        "images are looked for when `sinew up` is typed: `pull_policy: always`",
+    ),
+    no(Service, "runtime", ENGINE),
     no(Service, "label_file", "write the labels under `labels`"),
     no(Service, "dns", REACH),
     no(Service, "dns_opt", REACH),
@@ -343,6 +376,34 @@ pub static KEYS: &[Key] = &[
     yes(DependsOn, "required", "default true"),
     yes(DependsOn, "restart", "default false"),
     //
+    yes(Build, "context", "a folder of this host; default: the project folder"),
+    yes(Build, "dockerfile", "default `Dockerfile`; must lie in the context"),
+    yes(Build, "args", ""),
+    yes(Build, "target", ""),
+    yes(Build, "labels", ""),
+    yes(Build, "no_cache", ""),
+    yes(Build, "pull", "look for newer base images"),
+    no(Build, "dockerfile_inline", "write it into a file, and name that as `dockerfile`"),
+    no(Build, "additional_contexts", ONE_CONTEXT),
+    no(Build, "ssh", BUILD_SECRETS),
+    no(Build, "secrets", BUILD_SECRETS),
+    no(Build, "cache_from", BUILD_CACHE),
+    no(Build, "cache_to", BUILD_CACHE),
+    no(Build, "network", BUILD_HOST),
+    no(Build, "extra_hosts", BUILD_HOST),
+    no(Build, "shm_size", BUILD_HOST),
+    no(Build, "ulimits", BUILD_HOST),
+    no(Build, "isolation", BUILD_HOST),
+    no(Build, "privileged", "a build never gets the privileges of the host"),
+    no(Build, "entitlements", "a build never gets the privileges of the host"),
+    no(Build, "provenance", BUILD_EXTRAS),
+    no(Build, "sbom", BUILD_EXTRAS),
+    no(Build, "tags", "the image is called what `image:` says"),
+    no(Build, "platforms", "one image is built, for the service's `platform`"),
+    //
+    yes(Ulimit, "soft", ""),
+    yes(Ulimit, "hard", ""),
+    //
     yes(EnvFile, "path", ""),
     yes(EnvFile, "required", "default true"),
     yes(EnvFile, "format", "`raw`: values are taken as they are"),
@@ -363,7 +424,7 @@ pub static KEYS: &[Key] = &[
     yes(ServiceVolume, "volume", ""),
     yes(ServiceVolume, "tmpfs", ""),
     mute(ServiceVolume, "consistency", "a mount is always consistent here"),
-    no(ServiceVolume, "image", CONTAINERS),
+    no(ServiceVolume, "image", "copy what is needed out of the image, into a volume or an image of your own"),
     //
     yes(ServiceVolumeBind, "create_host_path", "default false in the long syntax, true in the short one"),
     no(ServiceVolumeBind, "propagation", "mounts never propagate into or out of a seal"),
@@ -511,7 +572,7 @@ pub(super) fn meant(section: Section, name: &str) -> Option<&'static str> {
         (Service, "egress" | "protocol" | "read") => "it stands under `x-sinew:`",
         (Service, "workdir" | "cwd" | "dir" | "directory" | "workingdir") => "did you mean `working_dir`?",
         (Service, "restart_policy") => "write `restart: …`, or `deploy: {restart_policy: …}`",
-        (Service, "dockerfile" | "context") => CONTAINERS,
+        (Service, "dockerfile" | "context") => "it stands under `build:`",
         (Service, "sinew" | "x_sinew" | "xsinew") => "did you mean `x-sinew`?",
         (Top, "service") => "did you mean `services`?",
         (_, "x-sinew") => "it stands under a service, beside `command`",

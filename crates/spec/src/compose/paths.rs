@@ -48,6 +48,16 @@ pub(super) fn inside(field: &Field<'_>, text: &str, findings: &mut Findings) -> 
     Some(path)
 }
 
+/// A working folder in an image: absolute.
+pub(super) fn within_image(field: &Field<'_>, text: &str, findings: &mut Findings) -> Option<PathBuf> {
+    if !text.starts_with('/') {
+        let what = format!("{} is not an absolute path", super::problem::quote(text));
+        field.problem(findings, what).hint("the working folder of a container is a path in its image");
+        return None;
+    }
+    Some(normalize(Path::new(text)))
+}
+
 /// Without `.` and `..`, as text: links are not followed.
 pub(super) fn normalize(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();

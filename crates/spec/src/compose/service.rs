@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::application::Service;
-use crate::name::ServiceName;
+use crate::name::{ApplicationName, ServiceName};
 
 use super::application::Top;
 use super::dotenv::{self, Format};
@@ -14,8 +14,8 @@ use super::problem::quote;
 use super::source::{At, Findings};
 use super::yaml::Value;
 use super::{
-    ComposeInput, PathKind, health, limits, links, logging, mounts, paths, ports, sinew, suggest, units,
-    words,
+    ComposeInput, PathKind, container, health, limits, links, logging, mounts, paths, ports, sinew, suggest,
+    units, words,
 };
 
 /// What reading a service needs to know.
@@ -23,6 +23,8 @@ pub(super) struct Context<'a> {
     pub input: &'a ComposeInput<'a>,
     /// The process's over `.env`.
     pub environment: &'a BTreeMap<String, String>,
+    /// The application's.
+    pub name: &'a ApplicationName,
     pub top: &'a Top,
     pub findings: &'a mut Findings,
     /// Those that were read: several services often share one.
@@ -75,9 +77,18 @@ pub(super) fn read(field: &Field<'_>, name: &str, at: At, context: &mut Context<
         return draft;
     }
     let Some(keys) = field.keys(Section::Service, context.findings) else { return draft };
-    draft.service.command = command(field, &keys, at, context);
+    let is_container = container::is_meant(field);
+    let [entrypoint, command] = command(field, &keys, at, is_container, context);
+    if !is_container {
+        draft.service.command = entrypoint.iter().chain(&command).flatten().cloned().collect();
+    }
     draft.service.environment = environment(&keys, context);
-    process(&keys, &mut draft, context);
+    process(&keys, is_container, &mut draft, context);
+    if is_container {
+        container::read(&keys, [entrypoint, command], &mut draft, context);
+    } else {
+        container::refuse_in_process(&keys, context.findings);
+    }
     metadata(&keys, &mut draft, context);
     ports::read(&keys, &mut draft, context);
     links::read(&keys, &mut draft, context);
@@ -85,7 +96,11 @@ pub(super) fn read(field: &Field<'_>, name: &str, at: At, context: &mut Context<
     draft.service.log_bytes_max = logging::read(&keys, context.findings);
     mounts::read(&keys, &mut draft, context);
     let over_network = sinew::read(&keys, &mut draft, context);
+    let has_own_health = over_network.is_some() || keys.get("healthcheck").is_some();
     draft.service.health = health::read(&keys, over_network, context.findings);
+    if let Some(container) = &mut draft.service.container {
+        container.has_own_health = has_own_health;
+    }
     draft
 }
 
@@ -101,33 +116,38 @@ fn check_name(name: &str, at: At, path: &str, findings: &mut Findings) {
     ));
 }
 
-/// entrypoint + command.
-fn command(field: &Field<'_>, keys: &Keys<'_>, at: At, context: &mut Context<'_>) -> Vec<String> {
-    let mut whole = Vec::new();
+/// entrypoint and command, as far as they are said.
+fn command(
+    field: &Field<'_>,
+    keys: &Keys<'_>,
+    at: At,
+    is_container: bool,
+    context: &mut Context<'_>,
+) -> [Option<Vec<String>>; 2] {
     let mut known = true;
-    for key in ["entrypoint", "command"] {
-        if let Some(field) = keys.get_filled(key) {
-            match command_words(field, context.findings) {
-                Some(words) => whole.extend(words),
-                None => known = false,
-            }
-        }
-    }
-    let unsupported = ["image", "build", "extends", "provider"];
-    if whole.is_empty() && known && unsupported.iter().all(|key| field.node.get(key).is_none()) {
+    let parts = ["entrypoint", "command"].map(|key| {
+        let field = keys.get_filled(key)?;
+        let words = command_words(field, context.findings);
+        known &= words.is_some();
+        words
+    });
+    let words = || parts.iter().flatten().flatten();
+    let unsupported = ["extends", "provider"];
+    let elsewhere = is_container || unsupported.iter().any(|key| field.node.get(key).is_some());
+    if words().next().is_none() && known && !elsewhere {
         context
             .findings
             .problem(at, field.path.clone(), "the service has no command")
-            .hint("write `command: [program, argument]`");
+            .hint("write `command: [program, argument]`, or name an `image:`");
     }
-    if whole.iter().map(|word| word.len() + 1).sum::<usize>() > COMMAND_BYTES_MAX {
+    if words().map(|word| word.len() + 1).sum::<usize>() > COMMAND_BYTES_MAX {
         let what = format!("the command has more than {COMMAND_BYTES_MAX} bytes");
         context.findings.problem(at, field.path.clone(), what);
     }
-    if whole.first().is_some_and(String::is_empty) {
+    if words().next().is_some_and(String::is_empty) {
         context.findings.problem(at, field.path.clone(), "the first word of the command is empty");
     }
-    whole
+    parts
 }
 
 /// A list of words, or a string that is split like a shell would.
@@ -262,8 +282,13 @@ fn env_file(item: &Field<'_>, context: &mut Context<'_>) -> Option<Vec<(String, 
 }
 
 /// Where and as whom the process runs, and how it ends.
-fn process(keys: &Keys<'_>, draft: &mut Draft, context: &mut Context<'_>) {
-    if let Some(field) = keys.get("working_dir")
+fn process(keys: &Keys<'_>, is_container: bool, draft: &mut Draft, context: &mut Context<'_>) {
+    if is_container {
+        draft.service.working_dir = keys
+            .get("working_dir")
+            .and_then(|field| paths::within_image(field, field.filled(context.findings)?, context.findings))
+            .unwrap_or_default();
+    } else if let Some(field) = keys.get("working_dir")
         && let Some(text) = field.filled(context.findings)
         && let Some(path) = paths::host(field, text, context.input, context.findings)
     {

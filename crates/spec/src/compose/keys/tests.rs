@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{KEYS, Section, Support, find, of};
 
 /// Every key of the published schema, by the mapping it stands in.
-const SCHEMA: [(Section, &str); 23] = [
+const SCHEMA: [(Section, &str); 25] = [
     (Section::Top, "version name include services models networks volumes secrets configs"),
     (
         Section::Service,
@@ -23,6 +23,11 @@ const SCHEMA: [(Section, &str); 23] = [
     (Section::DeployLimits, "cpus memory pids"),
     (Section::DeployRestartPolicy, "condition delay max_attempts window"),
     (Section::DependsOn, "restart required condition"),
+    (
+        Section::Build,
+        "context dockerfile dockerfile_inline entitlements args ssh labels cache_from cache_to no_cache additional_contexts network provenance sbom pull target shm_size extra_hosts isolation privileged secrets tags ulimits platforms",
+    ),
+    (Section::Ulimit, "hard soft"),
     (Section::EnvFile, "path format required"),
     (Section::Port, "name mode host_ip target published protocol app_protocol"),
     (Section::ServiceVolume, "type source target read_only consistency bind volume tmpfs image"),

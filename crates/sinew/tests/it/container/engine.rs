@@ -1,0 +1,209 @@
+//! A Podman of the test's own, and images made of this host's programs.
+
+use std::fs;
+use std::os::unix::fs::{chown, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::PATIENCE;
+use crate::harness::{ORDINARY, User, until, wait};
+
+pub struct Podman {
+    base: PathBuf,
+    user: User,
+    service: Child,
+}
+
+/// No more than the caller has: test machines may not raise limits, and have no systemd.
+const SETTINGS: &str = r#"
+[containers]
+default_ulimits = []
+log_driver = "k8s-file"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "runc"
+exit_command_delay = 1
+"#;
+
+/// An ordinary user of the tests has no further users to give files to.
+const STORAGE: &str = r#"
+[storage]
+driver = "overlay"
+[storage.options.overlay]
+ignore_chown_errors = "true"
+"#;
+
+impl Podman {
+    pub fn start() -> Self {
+        Self::start_as(User::Own)
+    }
+
+    /// Rootless when the user is an ordinary one.
+    pub fn start_as(user: User) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let base = PathBuf::from(format!("/tmp/sp{}-{number}", std::process::id()));
+        fs::create_dir_all(base.join("x")).expect("a folder for the engine");
+        fs::write(base.join("containers.conf"), SETTINGS).expect("write");
+        fs::write(base.join("storage.conf"), STORAGE).expect("write");
+        if user == User::Ordinary {
+            for path in [base.clone(), base.join("x")] {
+                chown(&path, Some(ORDINARY), Some(ORDINARY)).expect("root may give files away");
+            }
+        }
+        let mut command = command(&base, user);
+        command.args(["system", "service", "-t", "0"]).arg(format!("unix://{}", base.join("s").display()));
+        let log = fs::File::create(base.join("log")).expect("a log");
+        let service = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        let podman = Self { base, user, service: service.expect("podman starts") };
+        until("the engine listens", PATIENCE, || {
+            std::os::unix::net::UnixStream::connect(podman.socket()).ok().map(drop)
+        });
+        podman
+    }
+
+    /// What a program needs to find it besides its socket.
+    pub fn runtime_folder(&self) -> PathBuf {
+        self.base.join("x")
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.base.join("s")
+    }
+
+    #[track_caller]
+    pub fn run(&self, arguments: &[&str]) -> String {
+        let output = command(&self.base, self.user).args(arguments).output().expect("podman runs");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "podman {arguments:?}: {errors}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// `localhost/<name>`: busybox under all its names, users 0 and 1000 (`app`), and `programs` of this host with the
+    /// libraries that they need.
+    pub fn image(&self, name: &str, programs: &[&str]) {
+        let root = self.base.join(format!("root-{name}"));
+        for folder in ["bin", "etc", "tmp", "usr", "var/empty", "root"] {
+            fs::create_dir_all(root.join(folder)).expect("folders of an image");
+        }
+        let busybox =
+            fs::read_link("/bin/busybox").map_or("/bin/busybox".into(), |link| Path::new("/bin").join(link));
+        fs::copy(busybox, root.join("bin/busybox")).expect("busybox is installed");
+        let listed = Command::new("/bin/busybox").arg("--list").output().expect("busybox runs");
+        for applet in String::from_utf8_lossy(&listed.stdout).lines().filter(|applet| *applet != "busybox") {
+            symlink("busybox", root.join("bin").join(applet)).expect("a name of busybox");
+        }
+        fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/tmp:/bin/sh\n")
+            .expect("write");
+        fs::write(root.join("etc/group"), "root:x:0:\napp:x:1000:\n").expect("write");
+        for program in programs {
+            add_program(&root, program);
+        }
+        let archive = self.base.join(format!("{name}.tar"));
+        let packed = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".").status();
+        assert!(packed.expect("tar runs").success());
+        let tag = format!("localhost/{name}:latest");
+        self.run(&["import", "-q", &archive.display().to_string(), &tag]);
+        fs::remove_dir_all(&root).expect("it is there");
+    }
+
+    /// `localhost/<name>`: another image with an instruction of a Dockerfile more.
+    pub fn image_from(&self, name: &str, other: &str, instruction: &str) {
+        let folder = self.base.join(format!("build-{name}"));
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join("Dockerfile"), format!("FROM localhost/{other}\n{instruction}\n"))
+            .expect("write");
+        let (tag, folder) = (format!("localhost/{name}"), folder.display().to_string());
+        self.run(&["build", "-q", "--format", "docker", "-t", &tag, &folder]);
+    }
+
+    /// `localhost/<name>`: nothing but links to where `/usr` of the host is mounted.
+    pub fn image_of_links(&self, name: &str) {
+        let root = self.base.join(format!("root-{name}"));
+        for folder in ["etc", "tmp", "usr", "run", "var"] {
+            fs::create_dir_all(root.join(folder)).expect("folders of an image");
+        }
+        for link in ["bin", "sbin", "lib", "lib64"] {
+            symlink(Path::new("usr").join(link), root.join(link)).expect("a link");
+        }
+        fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").expect("write");
+        let archive = self.base.join(format!("{name}.tar"));
+        let packed = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".").status();
+        assert!(packed.expect("tar runs").success());
+        self.run(&["import", "-q", &archive.display().to_string(), &format!("localhost/{name}:latest")]);
+    }
+
+    /// Names of all that there are, running or not.
+    pub fn containers(&self) -> Vec<String> {
+        self.run(&["ps", "-a", "--format", "{{.Names}}"]).lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("── the engine\n{}", fs::read_to_string(self.base.join("log")).unwrap_or_default());
+        }
+        let _ = command(&self.base, self.user).args(["rm", "-af", "-t", "0"]).output();
+        let service = nix::unistd::Pid::from_raw(self.service.id() as i32);
+        // An ordinary user's is two processes, of which the first passes the signal on.
+        let _ = nix::sys::signal::kill(service, nix::sys::signal::Signal::SIGTERM);
+        if wait(&mut self.service, PATIENCE).is_none() {
+            let _ = self.service.kill();
+        }
+        let holder = fs::read_to_string(self.base.join("x/libpod/tmp/pause.pid")).unwrap_or_default();
+        if let Ok(holder @ 2..) = holder.trim().parse::<i32>() {
+            let holder = nix::unistd::Pid::from_raw(holder);
+            let _ = nix::sys::signal::kill(holder, nix::sys::signal::Signal::SIGKILL);
+        }
+        // Its storage may be a mount of its own.
+        let _ = nix::mount::umount(&self.base.join("g/overlay"));
+        let _ = fs::remove_dir_all(&self.base);
+    }
+}
+
+fn command(base: &Path, user: User) -> Command {
+    let mut command = Command::new("podman");
+    command
+        .env("CONTAINERS_CONF", base.join("containers.conf"))
+        .env_remove("CONTAINER_HOST")
+        .current_dir(base)
+        .arg("--root")
+        .arg(base.join("g"))
+        .arg("--runroot")
+        .arg(base.join("r"));
+    if user == User::Ordinary {
+        command
+            .env("CONTAINERS_STORAGE_CONF", base.join("storage.conf"))
+            .env("HOME", base)
+            .env("XDG_RUNTIME_DIR", base.join("x"))
+            .uid(ORDINARY)
+            .gid(ORDINARY);
+    } else {
+        command.arg("--tmpdir").arg(base.join("t"));
+    }
+    command.args(["--runtime", "runc"]);
+    command
+}
+
+fn add_program(root: &Path, program: &str) {
+    let found = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map(|folder| Path::new(folder).join(program));
+    let found = found.iter().find(|path| path.exists()).unwrap_or_else(|| panic!("{program} is installed"));
+    copy(root, found, &Path::new("/bin").join(program));
+    let listed = Command::new("ldd").arg(found).output().expect("ldd runs");
+    for line in String::from_utf8_lossy(&listed.stdout).lines() {
+        let library = line.split_whitespace().find(|word| word.starts_with('/'));
+        if let Some(library) = library.map(Path::new) {
+            copy(root, library, library);
+        }
+    }
+}
+
+fn copy(root: &Path, from: &Path, to: &Path) {
+    let to = root.join(to.strip_prefix("/").expect("an absolute path"));
+    fs::create_dir_all(to.parent().expect("it lies in a folder")).expect("folders of an image");
+    fs::copy(from, to).expect("copy a file of this host");
+}
