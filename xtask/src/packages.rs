@@ -8,8 +8,11 @@ use crate::stage::{Failed, run};
 /// A program that a test starts, and the Debian package that has it.
 const NEEDED: &[(&str, &str)] = &[
     ("curl", "curl"),
+    ("docker-registry", "docker-registry"),
     ("mariadbd", "mariadb-server"),
     ("nats-server", "nats-server"),
+    ("podman", "podman"),
+    ("runc", "runc"),
     ("systemd-analyze", "systemd"),
 ];
 

@@ -13,10 +13,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sinew_spec::admin::{
     AdminError, ApplyRequest, Changes, DownRequest, ErrorBody, ErrorCode, Event, InstanceAccess,
-    InstanceSelector, ScaleRequest, Version,
+    InstanceSelector, ScaleRequest, UpdateServices, Version,
 };
 use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::status::ApplicationStatus;
+use sinew_spec::update::UpdateOutcome;
 use tokio::net::UnixStream;
 
 /// Of one answer, and of one line of the event stream.
@@ -92,6 +93,11 @@ impl Client {
 
     pub async fn apply(&self, request: &ApplyRequest) -> Result<Changes, AdminError> {
         self.post("/v1/apply", request).await
+    }
+
+    /// Returns when the update was kept or taken back.
+    pub async fn update(&self, asked: &UpdateServices) -> Result<UpdateOutcome, AdminError> {
+        self.post("/v1/update", asked).await
     }
 
     /// Returns when everything has ended.

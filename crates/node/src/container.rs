@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sinew_engine::{Create, Engine, EngineError};
+use sinew_engine::{Create, Engine, EngineError, Listed};
 
 mod user;
 
@@ -18,6 +18,9 @@ pub const LABEL_EPOCH: &str = "dev.sinew.epoch";
 
 /// Podman's own files hold no more.
 const PID_BYTES_MAX: usize = 16;
+
+/// Containers that are removed at the same time.
+const SWEPT_AT_ONCE_MAX: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
@@ -117,16 +120,25 @@ pub async fn sweep(run: &Path, kept: Vec<String>) -> Result<usize, ContainerErro
     let run = run.display().to_string();
     ask(move || {
         let engine = sinew_engine::find()?;
-        let mut removed = 0;
-        for container in engine.containers(LABEL_RUN_FOLDER, &run)? {
+        let is_kept = |container: &Listed| {
             let epoch = container.labels.get(LABEL_EPOCH);
-            if epoch.is_some_and(|epoch| kept.iter().any(|name| name.ends_with(epoch))) {
-                continue;
-            }
-            engine.remove(&container.id)?;
-            removed += 1;
+            epoch.is_some_and(|epoch| kept.iter().any(|name| name.ends_with(epoch)))
+        };
+        let left: Vec<Listed> =
+            engine.containers(LABEL_RUN_FOLDER, &run)?.into_iter().filter(|left| !is_kept(left)).collect();
+        // Podman waits 5 s for word from the watcher of a container that was killed together with it.
+        let engine = &engine;
+        for some in left.chunks(SWEPT_AT_ONCE_MAX) {
+            std::thread::scope(|scope| {
+                let removing: Vec<_> =
+                    some.iter().map(|container| scope.spawn(move || engine.remove(&container.id))).collect();
+                removing
+                    .into_iter()
+                    .map(|removed| removed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                    .fold(Ok(()), Result::and)
+            })?;
         }
-        Ok(removed)
+        Ok(left.len())
     })
     .await
 }

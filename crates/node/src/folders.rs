@@ -168,6 +168,16 @@ impl Folders {
         self.state.join("store.redb")
     }
 
+    /// How far an update is.
+    pub fn update_journal(&self) -> PathBuf {
+        self.state.join("update.json")
+    }
+
+    /// What became of images.
+    pub fn history(&self) -> PathBuf {
+        self.state.join("history.json")
+    }
+
     pub fn authority(&self) -> PathBuf {
         self.state.join("ca")
     }
@@ -421,4 +431,27 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
     file.write_all(bytes)?;
     fs::rename(&partial, path)
+}
+
+/// The same, and it is on disk when this returns: also after a power cut the file is the old or the new one.
+pub fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&partial)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&partial, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&partial);
+        return written;
+    }
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
 }

@@ -38,6 +38,7 @@ mod answer;
 mod gateway;
 mod prepare;
 mod report;
+mod update;
 
 pub use adopt::{clean, earlier_application, earlier_posture, earlier_published};
 pub use answer::{add_others, impossible};
@@ -161,6 +162,8 @@ pub struct Launcher {
     samples: JoinSet<report::Answers>,
     /// Who waits for a status with fresh counters.
     askers: Vec<(bool, Reply<ApplicationStatus>)>,
+    /// At most one at a time.
+    update: Option<update::Running>,
     /// Everything goes.
     leaving: Option<Order>,
     remove_volumes: bool,
@@ -218,11 +221,13 @@ impl Launcher {
             traffic: Traffic::default(),
             samples: JoinSet::new(),
             askers: Vec::new(),
+            update: None,
             leaving: None,
             remove_volumes: false,
             announced_ready: false,
             _lifeline: write_end,
         };
+        update::settle_interrupted(&launcher.shared, &launcher.application);
         launcher.declare()?;
         launcher.adopt(options.detached).await?;
         launcher.keep_gateway().await?;
@@ -238,12 +243,14 @@ impl Launcher {
         let mut tidy = tokio::time::interval(PRUNE_EVERY);
         tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.drive_update();
             self.reconcile();
             self.announce();
             self.answer_pending();
             if self.leaving.is_some() && self.running.is_empty() {
                 break;
             }
+            let update_due = self.update_deadline();
             tokio::select! {
                 operation = self.operations.recv() => match operation {
                     Some(operation) => self.operate(operation).await,
@@ -255,6 +262,7 @@ impl Launcher {
                 answers = self.samples.join_next(), if !self.samples.is_empty() => self.sampled(answers),
                 _ = sample.tick() => self.sample(),
                 _ = tidy.tick() => self.prune_logs(),
+                () = due(update_due) => {}
             }
         }
         self.finish().await;
@@ -546,6 +554,14 @@ impl Launcher {
         if let Err(error) = record::write(&self.shared.folders.application_record(), &record) {
             self.shared.log(&format!("writing the record of the application: {error}"));
         }
+    }
+}
+
+/// Returns at that moment. `None`: never.
+async fn due(moment: Option<std::time::Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -20,6 +20,9 @@ mod reconcile;
 mod record;
 mod restart;
 
+pub mod lockfile;
+pub mod update;
+
 mod beneath;
 mod explicit;
 mod listening;

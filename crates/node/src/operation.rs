@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use sinew_spec::admin::{AdminError, Changes, DownRequest, ErrorCode, Event, InstanceAccess};
+use sinew_spec::admin::{AdminError, Changes, DownRequest, ErrorCode, Event, InstanceAccess, UpdateServices};
 use sinew_spec::application::Application;
 use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::status::ApplicationStatus;
+use sinew_spec::update::UpdateOutcome;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// Questions that wait for the engine; the next asker waits.
@@ -55,6 +56,11 @@ pub enum Operation {
         partial: bool,
         reply: Reply<Changes>,
     },
+    /// Answered when the update has been kept or taken back.
+    Update {
+        asked: Box<UpdateServices>,
+        reply: Reply<UpdateOutcome>,
+    },
     /// Refused (`Conflict`) while the instance has no seal.
     Access {
         instance: InstanceName,
@@ -65,6 +71,29 @@ pub enum Operation {
         request: DownRequest,
         reply: Reply<()>,
     },
+}
+
+impl Operation {
+    /// It changes what runs, and nobody else may do so at the same time.
+    pub fn changes(&self) -> bool {
+        !matches!(self, Self::Status { .. } | Self::Access { .. } | Self::Down { .. })
+    }
+
+    pub fn refuse(self, error: AdminError) {
+        // Whoever asked may have gone.
+        let refused = match self {
+            Self::Status { reply, .. } => reply.send(Err(error)).is_ok(),
+            Self::Scale { reply, .. }
+            | Self::Restart { reply, .. }
+            | Self::Stop { reply, .. }
+            | Self::Start { reply, .. }
+            | Self::Apply { reply, .. } => reply.send(Err(error)).is_ok(),
+            Self::Update { reply, .. } => reply.send(Err(error)).is_ok(),
+            Self::Access { reply, .. } => reply.send(Err(error)).is_ok(),
+            Self::Down { reply, .. } => reply.send(Err(error)).is_ok(),
+        };
+        let _ = refused;
+    }
 }
 
 /// What the admin API and the foreground `up` hold of an engine. Cheap to clone.

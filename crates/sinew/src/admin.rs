@@ -15,10 +15,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sinew_spec::admin::{
     AdminError, ApplyRequest, Changes, DownRequest, ErrorBody, ErrorCode, Event, InstanceAccess,
-    InstanceSelector, ScaleRequest, Version,
+    InstanceSelector, ScaleRequest, UpdateServices, Version,
 };
 use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::status::ApplicationStatus;
+use sinew_spec::update::UpdateOutcome;
 
 use crate::operation::{Handle, Operation};
 use crate::units::now_unix_ms;
@@ -51,6 +52,7 @@ fn router(engine: Handle) -> Router {
         .route("/v1/ps", get(ps))
         .route("/v1/events", get(events))
         .route("/v1/apply", post(apply))
+        .route("/v1/update", post(update))
         .route("/v1/down", post(down))
         .route("/v1/instances/{name}/access", get(access))
         .route("/v1/services/{name}/scale", post(scale))
@@ -146,6 +148,15 @@ async fn apply(
     }
     let application = Box::new(application);
     Ok(Json(engine.ask(|reply| Operation::Apply { application, environment, partial, reply }).await?))
+}
+
+async fn update(
+    State(engine): State<Handle>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<UpdateOutcome>, Refusal> {
+    let asked: UpdateServices = read(body)?;
+    let asked = Box::new(asked);
+    Ok(Json(engine.ask(|reply| Operation::Update { asked, reply }).await?))
 }
 
 async fn down(

@@ -15,27 +15,31 @@ use crate::failure::{Failure, problem_in_words};
 use crate::load::{self, Loaded};
 use crate::owner;
 use crate::progress;
-use crate::project::{self, Wanted};
+use crate::project::{self, Project, Wanted};
 use crate::select::select_all;
 use crate::target::{self, Target};
 use crate::terminal::{Paint, Terminal};
 
+pub mod bundle;
 pub mod check;
 pub mod completions;
 pub mod config;
 pub mod down;
 pub mod exec;
+pub mod history;
 pub mod install;
 pub mod logs;
 pub mod port_forward;
 pub mod ps;
 pub mod restart;
+pub mod rollback;
 pub mod scale;
 pub mod start;
 pub mod status;
 pub mod stop;
 pub mod uninstall;
 pub mod up;
+pub mod update;
 pub mod version;
 
 /// What every command is handed.
@@ -86,6 +90,11 @@ impl Context {
         Ok(Target { name: application.name, folders })
     }
 
+    /// The files that are meant.
+    pub fn project(&self, place: Option<&Path>, files: &Files) -> Result<Project, Failure> {
+        project::find(&self.wanted(place, files), &current_folder()?)
+    }
+
     /// Reads and checks what is meant.
     pub fn load(&self, place: Option<&Path>, files: &Files) -> Result<Loaded, Failure> {
         self.load_services(place, files, &[])
@@ -98,8 +107,7 @@ impl Context {
         files: &Files,
         services: &[String],
     ) -> Result<Loaded, Failure> {
-        let project = project::find(&self.wanted(place, files), &current_folder()?)?;
-        load::load(&project, &self.common, services)
+        load::load(&self.project(place, files)?, &self.common, services)
     }
 
     /// What is odd but no error.

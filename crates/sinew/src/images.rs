@@ -4,16 +4,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
-use sinew_engine::{Build, Context, Engine, EngineError, Image, Progress};
+use sinew_engine::{Build, Context, Engine, Image, Progress};
 use sinew_spec::application::{
-    Application, Container, DependencyCondition, HealthCheck, ImageBuild, Probe, PullPolicy, Service,
+    Application, Container, DependencyCondition, HealthCheck, ImageBuild, Probe, Service,
 };
 use sinew_spec::name::ServiceName;
+use sinew_spec::update::ImageVersion;
 
 use crate::build::Spinner;
 use crate::failure::Failure;
 use crate::terminal::{Paint, Terminal, harmless};
-use crate::units::span;
+use crate::units::{now_unix_ms, span};
+use crate::versions::engine::EngineStore;
+use crate::versions::pin::pin;
 
 /// Of the output of a build that fails.
 const LINES_SHOWN_MAX: usize = 40;
@@ -22,35 +25,78 @@ const HEALTH_MS: u64 = 30_000;
 const HEALTH_RETRIES: u32 = 3;
 const HEALTH_START_MS: u64 = 100;
 
-/// Brings every image here and completes the services that run from them. `build`: false leaves alone what was built
-/// before. Nothing is asked where there is no container.
-pub fn prepare(application: &mut Application, build: bool, terminal: &Terminal) -> Result<(), Failure> {
+/// What is done with images before anything starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// False leaves alone what was built before.
+    pub build: bool,
+    /// `sinew.lock` is not to be changed.
+    pub locked: bool,
+}
+
+/// Brings every image here and completes the services that run from them. Nothing is asked where there is no container.
+pub fn prepare(application: &mut Application, options: Options, terminal: &Terminal) -> Result<(), Failure> {
     if application.services.values().all(|service| service.container.is_none()) {
         return Ok(());
     }
-    let engine = sinew_engine::find().map_err(|error| unusable(&error))?;
-    engine.check().map_err(|error| unusable(&error))?;
-    // Services often share an image.
-    let mut known: BTreeMap<(String, Option<ImageBuild>), Image> = BTreeMap::new();
-    for service in application.services.values_mut() {
-        let Some(container) = &service.container else { continue };
-        let key = (container.image.clone(), container.build.clone());
-        let image = match known.get(&key) {
-            Some(image) => image.clone(),
-            None => {
-                let work = Work { engine: &engine, service: &service.name, container, terminal };
-                let image = work.bring(build)?;
-                known.insert(key, image.clone());
-                image
-            }
-        };
-        complete(service, &image)?;
+    let store = EngineStore::find(terminal)?;
+    build(application, &store.engine, options.build, terminal)?;
+    let pinned = pin(application, &store, options.locked, now_unix_ms())?;
+    for line in pinned.news.iter().filter(|_| !terminal.is_json()) {
+        eprintln!("{} {line}", terminal.paint_error(Paint::Warn, "note:"));
     }
+    complete_all(application, &store.engine, &pinned.versions)?;
     check_conditions(application)
 }
 
-fn unusable(error: &EngineError) -> Failure {
-    Failure::bad_input("engine", format!("{error}"))
+/// Builds what is built by the engine. `again`: also what is here from before.
+pub fn build(
+    application: &Application,
+    engine: &Engine,
+    again: bool,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
+    // Services often share an image.
+    let mut done: Vec<(&str, &ImageBuild)> = Vec::new();
+    for service in application.services.values() {
+        let Some(container) = &service.container else { continue };
+        let Some(wanted) = &container.build else { continue };
+        let key = (container.image.as_str(), wanted);
+        if done.contains(&key) {
+            continue;
+        }
+        done.push(key);
+        let work = Work { engine, service: &service.name, container, terminal };
+        if again || work.look(&container.image)?.is_none() {
+            work.build(wanted)?;
+        }
+    }
+    Ok(())
+}
+
+/// Completes the services that run from images with what those say. Others stay as they are.
+pub fn complete_all(
+    application: &mut Application,
+    engine: &Engine,
+    versions: &BTreeMap<ServiceName, ImageVersion>,
+) -> Result<(), Failure> {
+    let mut known: BTreeMap<&str, Image> = BTreeMap::new();
+    for (name, version) in versions {
+        let Some(service) = application.services.get_mut(name) else { continue };
+        let id = version.id.as_str();
+        if !known.contains_key(id) {
+            let found = engine.image(id).map_err(|error| Failure::failed("engine", error.to_string()))?;
+            let gone =
+                || Failure::failed("no_image", format!("{name}: the image {id} was here, and is gone"));
+            known.insert(id, found.ok_or_else(gone)?);
+        }
+        let image = &known[id];
+        if let Some(container) = &service.container {
+            check_platform(name, container, image)?;
+        }
+        complete(service, image)?;
+    }
+    Ok(())
 }
 
 struct Work<'a> {
@@ -61,66 +107,8 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn bring(&self, build: bool) -> Result<Image, Failure> {
-        let reference = self.container.image.as_str();
-        if let Some(wanted) = &self.container.build
-            && (build || self.look()?.is_none())
-        {
-            self.build(wanted)?;
-        } else if self.container.build.is_none() {
-            match (self.container.pull, self.look()?) {
-                (PullPolicy::Always, _) | (PullPolicy::Missing | PullPolicy::Build, None) => self.pull()?,
-                (PullPolicy::Never, None) => {
-                    let message = format!(
-                        "the image {reference} of `{}` is not on this host, and `pull_policy: never` forbids to pull it",
-                        self.service
-                    );
-                    return Err(Failure::bad_input("no_image", message)
-                        .hint(format!("`podman pull {reference}`, or load it: `podman load -i FILE`")));
-                }
-                (_, Some(_)) => {}
-            }
-        }
-        let image = self.look()?.ok_or_else(|| {
-            Failure::failed("no_image", format!("the image {reference} was brought, and is not there"))
-        })?;
-        self.check_platform(&image)?;
-        Ok(image)
-    }
-
-    fn look(&self) -> Result<Option<Image>, Failure> {
-        self.engine.image(&self.container.image).map_err(|error| Failure::failed("engine", error.to_string()))
-    }
-
-    fn check_platform(&self, image: &Image) -> Result<(), Failure> {
-        let Some(wanted) = &self.container.platform else { return Ok(()) };
-        let has = format!("{}/{}", image.os, image.architecture);
-        // A variant (`linux/arm/v7`) is not said by every image.
-        if *wanted == has || wanted.starts_with(&format!("{has}/")) {
-            return Ok(());
-        }
-        let message =
-            format!("the image {} is for {has}, and `{}` wants {wanted}", self.container.image, self.service);
-        Err(Failure::bad_input("platform", message)
-            .hint("remove the image (`podman rmi`), so that the other one is pulled"))
-    }
-
-    fn pull(&self) -> Result<(), Failure> {
-        let reference = &self.container.image;
-        let spinner = Spinner::new("pulling", self.service, reference, self.terminal);
-        let mut tell = |progress: Progress| {
-            if let Some(status) = progress.status.or(progress.stream) {
-                spinner.line(status.trim());
-            }
-        };
-        let pulled = self.engine.pull(reference, self.container.platform.as_deref(), &mut tell);
-        spinner.finish();
-        pulled.map_err(|error| {
-            Failure::failed("pull", format!("the image of `{}`: {error}", self.service)).hint(
-                "nothing was started; an image of a registry that needs a login: `podman login`; one that is here: \
-                 `pull_policy: never`",
-            )
-        })
+    fn look(&self, reference: &str) -> Result<Option<Image>, Failure> {
+        self.engine.image(reference).map_err(|error| Failure::failed("engine", error.to_string()))
     }
 
     fn build(&self, wanted: &ImageBuild) -> Result<(), Failure> {
@@ -164,6 +152,18 @@ impl Work<'_> {
             self.terminal.print(&self.terminal.paint(Paint::Dim, &text))
         }
     }
+}
+
+fn check_platform(service: &ServiceName, container: &Container, image: &Image) -> Result<(), Failure> {
+    let Some(wanted) = &container.platform else { return Ok(()) };
+    let has = format!("{}/{}", image.os, image.architecture);
+    // A variant (`linux/arm/v7`) is not said by every image.
+    if *wanted == has || wanted.starts_with(&format!("{has}/")) {
+        return Ok(());
+    }
+    let message = format!("the image {} is for {has}, and `{service}` wants {wanted}", container.image);
+    Err(Failure::bad_input("platform", message)
+        .hint("remove the image (`podman rmi`), so that the other one is pulled"))
 }
 
 /// Takes over what the file leaves to the image.

@@ -17,6 +17,8 @@ mod registry;
 mod state;
 
 mod build;
+mod bundle;
+
 mod proxy;
 mod sys;
 
@@ -34,6 +36,7 @@ mod terminal;
 mod time;
 mod unit;
 mod units;
+mod versions;
 mod view;
 mod yaml;
 
@@ -72,6 +75,10 @@ fn run(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Start(arguments) => asking(command::start::run(arguments, context)),
         Command::Exec(arguments) => runtime()?.block_on(command::exec::run(arguments, context)),
         Command::PortForward(arguments) => asking(command::port_forward::run(arguments, context)),
+        Command::Update(arguments) => asking(command::update::run(arguments, context)),
+        Command::Rollback(arguments) => asking(command::rollback::run(arguments, context)),
+        Command::History(arguments) => command::history::run(arguments, context).map(success),
+        Command::Bundle(arguments) => command::bundle::run(arguments, context).map(success),
         Command::Check(arguments) => asking(command::check::run(arguments, context)),
         Command::Install(arguments) => command::install::run(arguments, context).map(success),
         Command::Uninstall(arguments) => command::uninstall::run(arguments, context).map(success),

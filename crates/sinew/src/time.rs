@@ -11,6 +11,12 @@ pub fn rfc3339(unix_ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
+/// `2026-11-21T08:30:05Z`
+pub fn rfc3339_seconds(unix_ms: u64) -> String {
+    let text = rfc3339(unix_ms);
+    format!("{}Z", text.split_once('.').map_or(text.as_str(), |(seconds, _)| seconds))
+}
+
 /// `10m` (that long ago), `2026-11-21`, `2026-11-21T08:30` or `2026-11-21T08:30:05.5+01:00`; without zone: UTC.
 /// The unix time in milliseconds.
 pub fn parse_since(text: &str, now_unix_ms: u64) -> Result<u64, String> {
@@ -95,6 +101,7 @@ mod tests {
             (4_107_542_399_999, "2100-02-28T23:59:59.999Z"),
         ] {
             assert_eq!(rfc3339(unix_ms), text);
+            assert_eq!(rfc3339_seconds(unix_ms), format!("{}Z", &text[..19]));
             assert_eq!(parse_since(text, 0), Ok(unix_ms), "{text}");
         }
     }

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::application::{Application, ServicePosture};
+use crate::application::{Application, Service, ServicePosture};
 use crate::name::{InstanceName, ServiceName};
 use crate::seal::Command;
 use crate::status::{ApplicationStatus, Health, InstanceState};
+use crate::update::{Step, UpdateRequest};
 
 /// Every answer that is not a success: `{"error": {...}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +163,14 @@ pub struct ApplyRequest {
     pub posture: Option<ServicePosture>,
 }
 
+/// `POST /v1/update`: see [`UpdateRequest`]. Answered with an [`crate::update::UpdateOutcome`] when it has ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpdateServices {
+    pub request: UpdateRequest,
+    /// The services as they shall be with the new images; as many as the request names.
+    pub definitions: Vec<Service>,
+}
+
 /// Answer of `/v1/apply` and of everything that changes services.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -221,6 +230,11 @@ pub enum Event {
         service: ServiceName,
         instance: Option<InstanceName>,
         reason: String,
+    },
+    /// An update goes on to its next step.
+    Update {
+        unix_ms: u64,
+        step: Step,
     },
     /// The asker was too slow and missed this many events.
     Lagged {

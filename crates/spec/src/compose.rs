@@ -22,6 +22,7 @@ mod interpolate;
 pub mod keys;
 mod limits;
 mod links;
+pub mod lock;
 mod logging;
 mod merge;
 mod mounts;

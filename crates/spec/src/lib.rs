@@ -8,9 +8,12 @@ pub mod name;
 
 pub mod admin;
 pub mod application;
+pub mod bundle;
 pub mod compose;
+pub mod digest;
 pub mod egress;
 pub mod log;
 pub mod proxy;
 pub mod seal;
 pub mod status;
+pub mod update;

@@ -33,6 +33,7 @@ impl Launcher {
         let mut taken: Vec<Taken> = Vec::new();
         let mut strangers: Vec<Stranger> = Vec::new();
         let mut gateway = None;
+        let mut had_containers = false;
         for (folder, found) in records {
             let record = match found {
                 Found::Known(record) => *record,
@@ -47,6 +48,7 @@ impl Launcher {
                     continue;
                 }
             };
+            had_containers |= record.container.is_some();
             let alive = record.init.or(record.sidecar).is_some_and(ProcessId::is_alive);
             let ended = record.ended.as_ref().is_some_and(Ended::is_of_this_boot);
             if !detached || !same_posture || record.lifeline || !(alive || ended) {
@@ -111,8 +113,8 @@ impl Launcher {
         for stranger in strangers {
             self.host_stranger(stranger);
         }
-        let had = earlier.as_ref().is_some_and(|earlier| has_containers(&earlier.application));
-        if had || has_containers(&self.application) {
+        had_containers |= earlier.as_ref().is_some_and(|earlier| has_containers(&earlier.application));
+        if had_containers || has_containers(&self.application) {
             // Those that nobody wrote down, and those of before the last boot.
             if let Err(error) = container::sweep(&self.shared.folders.run, kept).await {
                 self.shared.log(&format!("looking for containers that were left: {error}"));
@@ -163,14 +165,10 @@ impl Launcher {
     }
 }
 
-/// Ends the processes of an instance and waits for their end.
+/// Ends the processes of an instance and waits for their end. Its container is swept with all others.
 async fn end(record: &InstanceRecord) {
     for id in [record.init, record.sidecar].into_iter().flatten() {
         process::end(id).await;
-    }
-    // What cannot be removed now is found by its label later.
-    if let Some(container) = &record.container {
-        let _ = container::remove(container).await;
     }
 }
 
@@ -220,8 +218,10 @@ pub fn earlier_application(folders: &Folders) -> Option<Application> {
 /// when that is all it wants (`down` without a launcher). True: something was still running, or a volume removed.
 pub async fn clean(folders: &Folders, remove_volumes: bool) -> std::io::Result<bool> {
     let mut something = false;
+    let mut had_containers = false;
     for folder in folders.instance_folders()? {
         if let Some(record) = InstanceRecord::read(&folder) {
+            had_containers |= record.container.is_some();
             something |= [record.init, record.sidecar].into_iter().flatten().any(ProcessId::is_alive);
             end(&record).await;
         }
@@ -229,7 +229,7 @@ pub async fn clean(folders: &Folders, remove_volumes: bool) -> std::io::Result<b
         folder.remove()?;
     }
     let record: Option<ApplicationRecord> = record::read(&folders.application_record());
-    if record.is_some_and(|record| has_containers(&record.application)) {
+    if had_containers || record.is_some_and(|record| has_containers(&record.application)) {
         something |= container::sweep(&folders.run, Vec::new()).await.is_ok_and(|removed| removed > 0);
     }
     let removed = Cgroups::detect().remove_application(&folders.cgroup()).await;

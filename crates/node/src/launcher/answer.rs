@@ -14,6 +14,11 @@ impl Launcher {
         if self.leaving.is_some() {
             return self.operate_while_leaving(operation);
         }
+        if let Some(error) = self.updating()
+            && operation.changes()
+        {
+            return operation.refuse(error);
+        }
         match operation {
             Operation::Status { memory, reply } => {
                 self.askers.push((memory, reply));
@@ -45,6 +50,7 @@ impl Launcher {
                 self.write_record();
                 send(reply, applied);
             }
+            Operation::Update { asked, reply } => self.begin_update(*asked, reply),
             Operation::Access { instance, reply } => send(reply, self.access(instance)),
             Operation::Down { request, reply } => self.down(request, reply),
         }
@@ -56,11 +62,7 @@ impl Launcher {
             Operation::Status { memory, reply } => send(reply, Ok(self.status(memory))),
             Operation::Access { instance, reply } => send(reply, self.access(instance)),
             Operation::Down { request, reply } => self.down(request, reply),
-            Operation::Scale { reply, .. }
-            | Operation::Restart { reply, .. }
-            | Operation::Stop { reply, .. }
-            | Operation::Start { reply, .. }
-            | Operation::Apply { reply, .. } => send(reply, Err(conflict())),
+            changing => changing.refuse(conflict()),
         }
     }
 

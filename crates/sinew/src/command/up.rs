@@ -58,6 +58,9 @@ pub struct Arguments {
     /// Do not run the commands of `x-sinew.build`, nor build images
     #[arg(long)]
     no_build: bool,
+    /// Fail rather than add to sinew.lock
+    #[arg(long)]
+    locked: bool,
     // What people of Compose type: -d waits anyway, and builds are always run.
     #[arg(long, hide = true)]
     wait: bool,
@@ -118,7 +121,8 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         }
         build::run(&loaded.application, &context.terminal)?;
     }
-    images::prepare(&mut loaded.application, !arguments.no_build, &context.terminal)?;
+    let options = images::Options { build: !arguments.no_build, locked: arguments.locked };
+    images::prepare(&mut loaded.application, options, &context.terminal)?;
     if arguments.supervised {
         let posture = arguments.posture.map(Into::into);
         let check = || {

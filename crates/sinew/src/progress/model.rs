@@ -120,7 +120,7 @@ impl Model {
                 self.failed = Some(Failed { service, instance, reason });
                 return vec![line];
             }
-            Event::Lagged { .. } | Event::Down { .. } => {}
+            Event::Update { .. } | Event::Lagged { .. } | Event::Down { .. } => {}
         }
         Vec::new()
     }

@@ -123,8 +123,14 @@ impl Sandbox {
 
     /// Runs to its end.
     pub fn sinew(&self, arguments: &[&str]) -> Done {
+        self.run_with(arguments, &[])
+    }
+
+    /// The same with further variables of the environment.
+    pub fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Done {
         let mut child = self
             .command(arguments)
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -151,6 +157,11 @@ impl Sandbox {
     /// Processes of this sandbox that live now: "pid command line".
     pub fn processes(&self) -> Vec<(i32, String)> {
         let marks = [self.run(), self.state()].map(|p| p.display().to_string());
+        self.mentioning(&[&marks[0], &marks[1]])
+    }
+
+    /// Processes with one of `marks` in their arguments or their environment.
+    pub fn mentioning(&self, marks: &[&str]) -> Vec<(i32, String)> {
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").expect("read /proc").flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
@@ -159,7 +170,8 @@ impl Sandbox {
             let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
             let (line, environment) = (String::from_utf8_lossy(&line), String::from_utf8_lossy(&environment));
-            if !line.is_empty() && marks.iter().any(|mark| line.contains(mark) || environment.contains(mark))
+            if !line.is_empty()
+                && marks.iter().any(|mark| line.contains(*mark) || environment.contains(*mark))
             {
                 found.push((pid, line.replace('\0', " ")));
             }

@@ -8,6 +8,7 @@ mod habits;
 mod harness;
 mod hidden;
 mod hostile;
+mod images;
 mod install;
 mod launcher;
 mod lifetimes;
