@@ -32,8 +32,8 @@ const CAPABILITIES: &[&str] = &[
 /// What tells of the machine, as in a process's seal.
 const HIDDEN: &[&str] = &["/proc/cmdline", "/proc/iomem", "/proc/ioports"];
 
-/// Docker's default; the user of the container is to write there.
-const TMPFS_OPTIONS: &str = "mode=1777";
+/// As with Docker: empty, and the user of the container may write there. `notmpcopyup` is Podman's word.
+const TMPFS_OPTIONS: &str = "mode=1777,notmpcopyup";
 
 /// With these a container would hold the host, whatever its seal.
 const NEVER_SHOWN: &[&str] =

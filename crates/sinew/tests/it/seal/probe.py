@@ -24,7 +24,7 @@ class Refused(Exception):
 # In a container (PROBE_CONTAINER) the first process is the service itself, its root may be written, and its user 0 has the
 # capabilities that stay inside.
 CONTAINER = "PROBE_CONTAINER" in os.environ
-OWN = ("read /proc/1/", "follow /proc/1/", "list /proc/1/", "write /proc/1/", "write oom_score_adj of the init",
+OWN = ("read /proc/1/", "look into /proc/1/", "follow /proc/1/", "list /proc/1/", "write /proc/1/", "write oom_score_adj of the init",
        "ptrace attach the init", "ptrace seize the init", "process_vm_readv of the init", "pidfd_getfd from the init",
        "have a capability", "become another user", "change groups", "chown a file", "chroot escape", "write /probe",
        "kill the init and see it die", "write /etc/", "write /dev/probe",
