@@ -186,14 +186,36 @@ impl Sandbox {
         let base = self.base.display().to_string();
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read the mounts");
         left.extend(mounts.lines().filter(|line| line.contains(&base)).map(|line| format!("mount {line}")));
-        let application = self.folder.file_name().expect("the folder has a name").to_string_lossy();
-        let bases = Bases { run: self.run(), state: self.state() };
-        let name = Folders::new(&bases, &application.as_ref().into()).cgroup();
-        left.extend(
-            cgroups(Path::new("/sys/fs/cgroup"), &name, 6).into_iter().map(|p| format!("cgroup {p}")),
-        );
+        left.extend(self.cgroups().into_iter().map(|path| format!("cgroup {path}")));
         left.extend(files(&self.run()).into_iter().map(|path| format!("file {}", path.display())));
         left
+    }
+
+    fn cgroups(&self) -> Vec<String> {
+        let application = self.folder.file_name().unwrap_or_default().to_string_lossy();
+        let bases = Bases { run: self.run(), state: self.state() };
+        let name = Folders::new(&bases, &application.as_ref().into()).cgroup();
+        cgroups(Path::new("/sys/fs/cgroup"), &name, 6)
+    }
+
+    /// Of a test that ended without `down`. They are empty a moment after their processes were killed.
+    fn remove_cgroups(&self) {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let began = Instant::now();
+        loop {
+            let left = self.cgroups();
+            for folder in &left {
+                let inner = fs::read_dir(folder).into_iter().flatten().flatten();
+                for entry in inner.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+                    let _ = fs::remove_dir(entry.path());
+                }
+                let _ = fs::remove_dir(folder);
+            }
+            if left.is_empty() || began.elapsed() > PATIENCE {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
@@ -211,6 +233,7 @@ impl Drop for Sandbox {
                 tail.iter().rev().for_each(|line| eprintln!("{line}"));
             }
         }
+        self.remove_cgroups();
         let _ = fs::remove_dir_all(&self.base);
     }
 }

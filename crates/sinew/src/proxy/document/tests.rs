@@ -51,7 +51,7 @@ fn what_is_wrong_is_told_with_its_place() {
     check("198.18.0.7", "198.18.0", "13:14: invalid IPv4 address syntax");
     check("detect_ms", "detekt_ms", "24:3: unknown key limits.detekt_ms");
     check("    protocols: {}", "    protocol: {}", "12:5: missing field `protocols`");
-    check("tcp:", "sctp:", "20:11: unknown variant `sctp`, expected `unix` or `tcp`");
+    check("tcp:", "sctp:", "20:11: unknown variant `sctp`, expected one of `unix`, `tcp`, `plain`");
     check("[web]", "[web", "10:11: illegal placement of ':' indicator");
     check("service: orders", "service: orders\nservice: x", "6:1: the key service occurs twice");
     check("service: orders", "service: *x", "5:10: while parsing node, found unknown anchor");
