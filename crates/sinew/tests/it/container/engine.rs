@@ -89,6 +89,8 @@ impl Podman {
         for folder in ["bin", "etc", "tmp", "usr", "var/empty", "root"] {
             fs::create_dir_all(root.join(folder)).expect("folders of an image");
         }
+        let for_all = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
+        fs::set_permissions(root.join("tmp"), for_all).expect("a folder for everybody, as images have it");
         let busybox =
             fs::read_link("/bin/busybox").map_or("/bin/busybox".into(), |link| Path::new("/bin").join(link));
         fs::copy(busybox, root.join("bin/busybox")).expect("busybox is installed");
