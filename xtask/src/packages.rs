@@ -7,11 +7,16 @@ use crate::stage::{Failed, run};
 
 /// A program that a test starts, and the Debian package that has it.
 const NEEDED: &[(&str, &str)] = &[
+    ("busybox", "busybox-static"),
     ("curl", "curl"),
     ("docker-registry", "docker-registry"),
     ("mariadbd", "mariadb-server"),
+    ("mosquitto", "mosquitto"),
+    ("mosquitto_sub", "mosquitto-clients"),
     ("nats-server", "nats-server"),
     ("podman", "podman"),
+    ("redis-cli", "redis-tools"),
+    ("redis-server", "redis-server"),
     ("runc", "runc"),
     ("systemd-analyze", "systemd"),
 ];

@@ -158,7 +158,7 @@ fn facts(project: &Project, loaded: &Loaded, context: &Context) -> Result<Facts,
         profiles: context.common.profile.clone(),
         environment,
         mounts,
-        has_containers: false,
+        has_containers: application.services.values().any(|service| service.container.is_some()),
         stop_grace_s: stop_grace_ms.fold(0, u64::saturating_add).div_ceil(1_000),
     })
 }
