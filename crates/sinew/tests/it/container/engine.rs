@@ -151,15 +151,21 @@ impl Drop for Podman {
         }
         let _ = command(&self.base, self.user).args(["rm", "-af", "-t", "0"]).output();
         let service = nix::unistd::Pid::from_raw(self.service.id() as i32);
-        // An ordinary user's is two processes, of which the first passes the signal on.
+        // An ordinary user's is two processes, of which the first does not always take the second along.
+        let children =
+            fs::read_to_string(format!("/proc/{service}/task/{service}/children")).unwrap_or_default();
         let _ = nix::sys::signal::kill(service, nix::sys::signal::Signal::SIGTERM);
         if wait(&mut self.service, PATIENCE).is_none() {
             let _ = self.service.kill();
         }
         let holder = fs::read_to_string(self.base.join("x/libpod/tmp/pause.pid")).unwrap_or_default();
-        if let Ok(holder @ 2..) = holder.trim().parse::<i32>() {
-            let holder = nix::unistd::Pid::from_raw(holder);
-            let _ = nix::sys::signal::kill(holder, nix::sys::signal::Signal::SIGKILL);
+        for pid in children.split_whitespace().chain([holder.trim()]) {
+            if let Ok(pid @ 2..) = pid.parse::<i32>() {
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
+            }
         }
         // Its storage may be a mount of its own.
         let _ = nix::mount::umount(&self.base.join("g/overlay"));
