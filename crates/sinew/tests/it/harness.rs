@@ -214,7 +214,7 @@ impl Sandbox {
             if left.is_empty() || began.elapsed() > PATIENCE {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::park_timeout(Duration::from_millis(10));
         }
     }
 }
