@@ -17,6 +17,8 @@ fn script(
         set_blocking(&listener);
         let raw =
             accept4(std::os::fd::AsRawFd::as_raw_fd(&listener), SockFlag::SOCK_CLOEXEC).expect("accept");
+        // Who was accepted needs its name no more.
+        std::fs::remove_dir_all(path.parent().expect("a folder of its own")).expect("it is ours");
         let socket = owned(raw);
         let mut requests = Vec::new();
         for (answers, descriptors) in script {
@@ -112,6 +114,7 @@ async fn an_abandoned_request_does_not_shift_the_answers() {
     let path = path("abandoned");
     let listener = listen_at(&path).expect("listen");
     let client = InitClient::connect(&path).await.expect("connect");
+    std::fs::remove_dir_all(path.parent().expect("a folder of its own")).expect("it is ours");
     let (asked, was_asked) = tokio::sync::oneshot::channel();
     let (abandon, was_abandoned) = std::sync::mpsc::channel();
     let answering = std::thread::spawn(move || {
