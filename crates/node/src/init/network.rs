@@ -11,7 +11,7 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 use sinew_spec::application::Transport;
-use sinew_spec::proxy::{MESH_ADDRESS, RESERVED_PORT};
+use sinew_spec::proxy::{MESH_ADDRESS, OWN_ADDRESS, RESERVED_PORT};
 use sinew_spec::seal::SealEgress;
 
 use super::netlink::{self, Messages};
@@ -39,11 +39,15 @@ pub fn build(egress: &[SealEgress]) -> Result<Sockets, Failure> {
     bring_up_loopback(&route).map_err(|e| format!("bring up the loopback interface: {e}"))?;
     make_all_local(&route, IpAddr::V4(Ipv4Addr::LOCALHOST))
         .map_err(|e| format!("add the local route: {e}"))?;
+    // Resolvers ask for addresses of a family only where an interface has one that is not loopback (AI_ADDRCONFIG,
+    // RFC 3493 section 6.1): without this one, and with that of IPv6 below, no name of the mesh would be found.
+    add_address(&route, IpAddr::V4(OWN_ADDRESS.0)).map_err(|e| format!("add the own address: {e}"))?;
     if ipv6 {
         make_all_local(&route, IpAddr::V6(Ipv6Addr::LOCALHOST))
             .map_err(|e| format!("add the local IPv6 route: {e}"))?;
         // Where every address is local, IPv4 lets a socket be bound to any; IPv6 only to those of an interface.
-        add_address(&route, MESH_ADDRESS.1).map_err(|e| format!("add the address of callers: {e}"))?;
+        add_address(&route, IpAddr::V6(MESH_ADDRESS.1))
+            .map_err(|e| format!("add the address of callers: {e}"))?;
     }
     // Every user may bind port 80 in a network of one's own.
     let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
@@ -104,13 +108,17 @@ pub fn dial_socket(ipv6: bool) -> io::Result<OwnedFd> {
 }
 
 /// struct ifaddrmsg, RTM_NEWADDR
-fn add_address(route: &OwnedFd, address: Ipv6Addr) -> io::Result<()> {
-    let mut fixed = vec![libc::AF_INET6 as u8, 128, libc::IFA_F_NODAD as u8, libc::RT_SCOPE_UNIVERSE];
+fn add_address(route: &OwnedFd, address: IpAddr) -> io::Result<()> {
+    let (family, bits, octets) = match address {
+        IpAddr::V4(address) => (libc::AF_INET, 32, address.octets().to_vec()),
+        IpAddr::V6(address) => (libc::AF_INET6, 128, address.octets().to_vec()),
+    };
+    let mut fixed = vec![family as u8, bits, libc::IFA_F_NODAD as u8, libc::RT_SCOPE_UNIVERSE];
     fixed.extend(LOOPBACK.to_ne_bytes());
     let mut messages = Messages::new();
     messages.begin(libc::RTM_NEWADDR, netlink::CREATE, &fixed);
-    messages.attribute(libc::IFA_LOCAL, &address.octets());
-    messages.attribute(libc::IFA_ADDRESS, &address.octets());
+    messages.attribute(libc::IFA_LOCAL, &octets);
+    messages.attribute(libc::IFA_ADDRESS, &octets);
     messages.acknowledge();
     netlink::exchange(route, messages)
 }
