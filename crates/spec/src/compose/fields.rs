@@ -336,7 +336,7 @@ fn check_key(entry: &Entry, path: &str, section: Section, findings: &mut Finding
     let name = entry.key.as_str();
     if let Some(key) = keys::find(section, name) {
         match key.support {
-            Support::Supported => return true,
+            Support::Supported | Support::InPart => return true,
             Support::NoEffect => {
                 findings.warning(entry.key_at, path, format!("`{name}` has no effect")).hint(key.note);
             }
