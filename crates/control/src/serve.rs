@@ -10,7 +10,7 @@ use sinew_transport::frame::{FrameError, FrameReader, write_frame};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::plane::{Life, Shared};
 
@@ -18,6 +18,11 @@ use crate::plane::{Life, Shared};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// After a failed accept (no descriptors left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Words that a proxy may leave out before it counts as away.
+const SILENT_WORDS: u32 = 2;
+/// Longer promises are taken for this one.
+const ALIVE_EVERY_MAX: Duration = Duration::from_secs(60);
 
 type Configs = watch::Receiver<Option<Arc<ProxyConfig>>>;
 
@@ -60,6 +65,14 @@ pub async fn run(
     }
 }
 
+/// Of a proxy that has promised to say something now and then.
+struct Silence {
+    /// When its last message was read.
+    heard: Instant,
+    /// The registry knows, or there is nothing to know.
+    is_told: bool,
+}
+
 struct Line {
     shared: Weak<Shared>,
     life: Life,
@@ -79,16 +92,33 @@ impl Line {
         let (mut read, mut write) = stream.into_split();
         let mut frames = FrameReader::new();
         let greeting = timeout(PATIENCE, frames.next(&mut read)).await.map_err(|_| FrameError::Cut)??;
-        let Some(ProxyMessage::Hello { revision, digest, .. }) = greeting else { return Ok(()) };
+        let Some(ProxyMessage::Hello { revision, digest, alive_every_ms, .. }) = greeting else {
+            return Ok(());
+        };
         self.sent = revision;
         self.shared()?.greeted(&self.life, revision, digest.as_deref());
+        let promised = Duration::from_millis(alive_every_ms).min(ALIVE_EVERY_MAX);
+        let patience = promised * (SILENT_WORDS + 1);
+        let mut silence = Silence { heard: Instant::now(), is_told: alive_every_ms == 0 };
         loop {
             self.push(&mut write).await?;
             tokio::select! {
+                // What has come in is looked at first: it may be this process that did nothing for a while.
+                biased;
                 message = frames.next(&mut read) => match message? {
-                    Some(message) => self.answer(message, &mut write).await?,
+                    Some(message) => {
+                        silence.heard = Instant::now();
+                        if alive_every_ms != 0 && std::mem::take(&mut silence.is_told) {
+                            self.shared()?.is_back(&self.life);
+                        }
+                        self.answer(message, &mut write).await?;
+                    }
                     None => return Ok(()),
                 },
+                () = sleep_until(silence.heard + patience), if !silence.is_told => {
+                    silence.is_told = true;
+                    self.shared()?.is_silent(&self.life, silence.heard.into_std());
+                }
                 changed = self.configs.changed() => if changed.is_err() {
                     return Ok(());
                 },
@@ -106,6 +136,7 @@ impl Line {
 
     async fn answer(&mut self, message: ProxyMessage, write: &mut OwnedWriteHalf) -> Result<(), FrameError> {
         match message {
+            ProxyMessage::Alive => Ok(()),
             ProxyMessage::Hello { revision, digest, .. } => {
                 self.sent = revision;
                 self.shared()?.greeted(&self.life, revision, digest.as_deref());

@@ -10,8 +10,9 @@ use sinew_client::feed::{Feed, FeedOptions};
 use sinew_control::{Control, ControlOptions, Entry, GRACE, Routing};
 use sinew_spec::application::{Application, Protocol, Service};
 use sinew_spec::name::InstanceName;
-use sinew_spec::proxy::{HopAddress, ProxyConfig, Trust};
-use tokio::net::UnixListener;
+use sinew_spec::proxy::{ControlMessage, HopAddress, ProxyConfig, ProxyMessage, Trust};
+use sinew_transport::frame::{FrameReader, write_frame};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
 /// For what should take milliseconds.
@@ -467,6 +468,48 @@ async fn the_end_of_a_stream_takes_nobody_out_at_once() {
         tokio::task::yield_now().await;
     }
     assert!(all.iter().all(|instance| control.in_routing(&name(instance))));
+}
+
+#[tokio::test]
+async fn who_says_nothing_for_a_while_is_out_until_it_does() {
+    let world = World::new("silent");
+    let control = world.control();
+    let all = ["a-1", "a-2", "b-1", "b-2"];
+    control.enter(all.iter().map(|instance| world.entry(instance, Routing::Out)).collect());
+    let proxies: BTreeMap<&str, Proxy> = all[..3].iter().map(|name| (*name, world.proxy(name))).collect();
+    for instance in all {
+        control.route(&name(instance), Routing::In).unwrap();
+    }
+    // Serves what it is told first, and is then frozen.
+    let mut frozen = UnixStream::connect(world.socket("b-2")).await.unwrap();
+    let hello = ProxyMessage::Hello { revision: 0, pid: 1, digest: None, alive_every_ms: 2000 };
+    write_frame(&mut frozen, &hello).await.unwrap();
+    let told = FrameReader::new().next(&mut frozen).await.unwrap();
+    let Some(ControlMessage::Config { config, .. }) = told else { panic!("{told:?}") };
+    write_frame(&mut frozen, &ProxyMessage::Applied { revision: config.revision }).await.unwrap();
+    proxies["a-1"].told(|config| endpoints(config, "b") == ["b-1", "b-2"]).await;
+
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    while control.in_routing(&name("b-2")) {
+        assert!(
+            begun.elapsed() <= GRACE + Duration::from_secs(1),
+            "it is still in after {:?}",
+            begun.elapsed()
+        );
+        tokio::time::advance(Duration::from_secs(1)).await;
+        // The others get the time to say their word.
+        for _ in 0..2000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(all[..3].iter().all(|instance| control.in_routing(&name(instance))));
+    }
+    assert!(begun.elapsed() >= GRACE - Duration::from_secs(1), "out after {:?}", begun.elapsed());
+    tokio::time::resume();
+    proxies["a-1"].told(|config| endpoints(config, "b") == ["b-1"]).await;
+
+    write_frame(&mut frozen, &ProxyMessage::Alive).await.unwrap();
+    proxies["a-1"].told(|config| endpoints(config, "b") == ["b-1", "b-2"]).await;
 }
 
 #[tokio::test]

@@ -62,6 +62,8 @@ pub struct Applied {
     pub absent: Vec<InstanceName>,
     /// Of the absent, those that could not use it, and why.
     pub rejected: Vec<(InstanceName, String)>,
+    /// Instances whose proxy runs, as far as is known, and says nothing.
+    pub silent: Vec<InstanceName>,
 }
 
 pub trait Registry: Send + Sync + 'static {

@@ -69,6 +69,7 @@ impl Registry for ControlRegistry {
             subscribed: status.applied.subscribed,
             absent: status.applied.absent,
             rejected: status.applied.rejected,
+            silent: status.silent,
         }
     }
 }

@@ -206,7 +206,12 @@ pub enum ProxyMessage {
         /// the revision stays and nothing is sent.
         #[serde(default)]
         digest: Option<String>,
+        /// It says something at least this often as long as it runs. 0: it makes no such promise.
+        #[serde(default)]
+        alive_every_ms: u64,
     },
+    /// Nothing new, but the proxy runs: a process that is frozen keeps its stream, and says nothing.
+    Alive,
     /// Ask for a certificate. Only the public key of the request is used: the identity is the socket's.
     Certify { csr_pem: String },
     /// Requests meet this revision now.

@@ -18,6 +18,9 @@ pub struct ApplicationStatus {
     pub applied: usize,
     pub subscribed: usize,
     pub absent: Vec<InstanceName>,
+    /// Instances whose sidecar runs and says nothing to the control plane; callers leave them out after ten seconds.
+    #[serde(default)]
+    pub silent: Vec<InstanceName>,
     pub services: Vec<ServiceStatus>,
     pub published: Vec<PublishedStatus>,
     /// PSS of control plane and launcher, bytes.

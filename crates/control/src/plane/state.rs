@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::{Applied, ControlStatus, Error};
 use crate::addresses::Addresses;
-use crate::registry::{Epoch, Instance, Registry};
+use crate::registry::{Epoch, Instance, Lease, Registry};
 use crate::snapshot::{self, View};
 use crate::store::{Expected, Store};
 
@@ -238,6 +238,13 @@ impl State {
         self.registry.stream_ended(&life.instance, now);
     }
 
+    /// It was silent, and goes on with what it serves.
+    pub fn is_back(&mut self, life: &Life) {
+        let Some(proxy) = self.proxy(life) else { return };
+        proxy.connected = true;
+        self.registry.is_back(&life.instance);
+    }
+
     pub fn proxy_ended(&mut self, name: &InstanceName) {
         if let Some(proxy) = self.proxies.get_mut(name) {
             proxy.ended = true;
@@ -263,7 +270,13 @@ impl State {
                 applied.count(name, proxy, wanted);
             }
         }
-        ControlStatus { revision: self.revision, applied }
+        let is_silent = |(name, lease): (&InstanceName, Lease)| {
+            let proxy = self.proxies.get(name)?;
+            let is_away = matches!(lease, Lease::Away { .. } | Lease::Expired);
+            (is_away && !proxy.ended).then(|| name.clone())
+        };
+        let leases = self.registry.instances().map(|(name, instance)| (name, instance.lease));
+        ControlStatus { revision: self.revision, applied, silent: leases.filter_map(is_silent).collect() }
     }
 }
 

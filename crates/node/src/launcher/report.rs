@@ -102,6 +102,7 @@ impl Launcher {
             applied: progress.applied,
             subscribed: progress.subscribed,
             absent: progress.absent.clone(),
+            silent: progress.silent.clone(),
             services: services.collect(),
             published: self
                 .published

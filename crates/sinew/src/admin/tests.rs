@@ -20,6 +20,7 @@ fn status_of(name: &str) -> ApplicationStatus {
         applied: 2,
         subscribed: 2,
         absent: Vec::new(),
+        silent: Vec::new(),
         services: Vec::new(),
         published: Vec::new(),
         memory_bytes: None,

@@ -40,6 +40,7 @@ pub fn render(
         troubles.extend(refused(service, terminal));
         troubles.extend(loopback_only(service, terminal));
     }
+    troubles.extend(silent_proxies(status, terminal));
     troubles.extend(late_proxies(status, terminal));
     if !troubles.is_empty() {
         out.push('\n');
@@ -366,18 +367,31 @@ fn loopback_only(service: &ServiceStatus, terminal: &Terminal) -> Option<String>
     ))
 }
 
+fn silent_proxies(status: &ApplicationStatus, terminal: &Terminal) -> Option<String> {
+    let listed = listed(&status.silent)?;
+    let mark = terminal.paint(Paint::Bad, "!");
+    let advice = "  frozen, or without processor time; `sinew restart` ends it\n";
+    Some(format!(
+        "{mark} the control plane hears nothing of the sidecar of {listed}; callers leave it out after 10 s\n{}",
+        terminal.paint(Paint::Dim, advice)
+    ))
+}
+
 fn late_proxies(status: &ApplicationStatus, terminal: &Terminal) -> Option<String> {
+    let listed = listed(&status.absent)?;
+    let mark = terminal.paint(Paint::Warn, "…");
+    Some(format!("{mark} revision {} is not applied yet by {listed}\n", status.revision))
+}
+
+/// Some names, and how many more there are; `None`: there are none.
+fn listed(names: &[InstanceName]) -> Option<String> {
     const LISTED_MAX: usize = 8;
-    if status.absent.is_empty() {
-        return None;
-    }
-    let listed: Vec<&str> = status.absent.iter().take(LISTED_MAX).map(InstanceName::as_str).collect();
-    let more = match status.absent.len().saturating_sub(LISTED_MAX) {
+    let shown: Vec<&str> = names.iter().take(LISTED_MAX).map(InstanceName::as_str).collect();
+    let more = match names.len().saturating_sub(LISTED_MAX) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let mark = terminal.paint(Paint::Warn, "…");
-    Some(format!("{mark} revision {} is not applied yet by {}{more}\n", status.revision, listed.join(", ")))
+    (!shown.is_empty()).then(|| format!("{}{more}", shown.join(", ")))
 }
 
 #[cfg(test)]

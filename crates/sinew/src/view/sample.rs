@@ -84,6 +84,7 @@ pub fn shop() -> ApplicationStatus {
         applied: 3,
         subscribed: 4,
         absent: vec!["orders-2".into()],
+        silent: Vec::new(),
         services: vec![db, orders, billing, migrate],
         published: vec![PublishedStatus {
             service: "orders".into(),
