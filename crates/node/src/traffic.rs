@@ -116,6 +116,14 @@ impl Traffic {
         }
     }
 
+    /// Instances of the service that do not answer its callers, of the caller that leaves out most. `live`: those whose
+    /// counters count.
+    pub fn left_out<'a>(&self, service: &ServiceName, live: impl Iterator<Item = &'a InstanceName>) -> u64 {
+        let of_caller =
+            |stats: &ProxyStats| stats.outbound.get(service.as_str()).map(|route| route.endpoints_out);
+        live.filter_map(|caller| of_caller(self.last.get(caller)?)).max().unwrap_or(0)
+    }
+
     /// Calls to ports on which the instances of a service listen on loopback alone, since they started.
     pub fn loopback_only<'a>(&self, instances: impl Iterator<Item = &'a InstanceName>) -> BTreeMap<u16, u64> {
         let mut counts = BTreeMap::new();

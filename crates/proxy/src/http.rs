@@ -222,7 +222,10 @@ async fn request(flow: &Flow, client: &mut Connection, come: Come, timer: &mut T
                 }
                 exchange.rewind();
             }
-            Err(failure) => break Err(failure),
+            Err(failure) => {
+                target.blame(&upstream, failure);
+                break Err(failure);
+            }
         }
     };
     match result {
@@ -325,6 +328,7 @@ async fn finish(
 ) -> Next {
     let now = Instant::now();
     metrics.record(Outcome::Answered { status: ended.status }, now.saturating_duration_since(began));
+    upstream.answered(now);
     if ended.is_tunnel {
         let (mut upstream, _load) = upstream.into_tunnel();
         let early = Early { client: client.take_input(), upstream: upstream.take_input() };

@@ -6,7 +6,7 @@
 //!
 //! Reading order: how a worker lives ([`run`]), where connections come from (`outbound`, `inbound`, `gateway`), what
 //! they speak (`detection`, `http` with the life of a request, `exchange`, `tcp`, `udp`, `dns`), where they go
-//! (`snapshot`, `upstream`, `balance`, `pool`).
+//! (`snapshot`, `upstream`, `balance`, `outlier`, `pool`).
 
 mod run;
 mod snapshot;
@@ -26,6 +26,7 @@ mod udp;
 mod balance;
 mod connection;
 mod failure;
+mod outlier;
 mod pool;
 mod timer;
 mod upstream;

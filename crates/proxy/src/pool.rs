@@ -99,10 +99,15 @@ impl Pool {
         idle.is_empty() && self.permits.available_permits() == self.bounds.connections_max
     }
 
+    /// Those in use go on, and may come back.
+    pub fn close_idle(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
     /// The endpoint is out of routing: idle connections are closed, those in use end with their request.
     pub fn retire(&self) {
         self.retired.set(true);
-        self.idle.borrow_mut().clear();
+        self.close_idle();
     }
 }
 

@@ -18,6 +18,7 @@ use sinew_wire::h1::{HEAD_FIELDS_CEILING, Limits};
 use tokio::time::Instant;
 
 use crate::balance::Candidate;
+use crate::outlier::{self, Outlier};
 use crate::pool::{Bounds, Pool};
 
 pub struct Snapshot {
@@ -65,6 +66,7 @@ pub struct Endpoint {
     pub hop: HopAddress,
     outstanding: Cell<u32>,
     failing_until: Cell<Option<Instant>>,
+    outlier: Outlier,
     /// By the application's port.
     pools: RefCell<BTreeMap<u16, Rc<Pool>>>,
 }
@@ -113,6 +115,7 @@ impl Snapshot {
         for written in &config.destinations {
             let service = &written.service;
             let known = previous.and_then(|previous| previous.destinations.get(service));
+            let metrics = registry.route(Direction::Outbound, service.as_str());
             let destination = Destination {
                 service: service.clone(),
                 server_name_suffix: format!(".{service}.{}", config.namespace),
@@ -120,9 +123,9 @@ impl Snapshot {
                 endpoints: written
                     .endpoints
                     .iter()
-                    .map(|endpoint| Endpoint::take_over(known, endpoint))
+                    .map(|endpoint| Endpoint::take_over(known, endpoint, &metrics))
                     .collect(),
-                metrics: registry.route(Direction::Outbound, service.as_str()),
+                metrics,
             };
             if snapshot.by_address.insert(written.address, service.clone()).is_some() {
                 return Err(format!("two destinations have the address {}", written.address));
@@ -250,10 +253,26 @@ impl Destination {
     pub fn protocol(&self, port: u16) -> Option<Protocol> {
         self.protocols.get(&port).copied()
     }
+
+    /// The way to an endpoint failed, or broke: nobody answered who could have.
+    pub fn blame(&self, endpoint: &Endpoint, now: Instant) {
+        let may_go_out = || {
+            let out = self.endpoints.iter().filter(|endpoint| endpoint.outlier.is_out(now)).count();
+            outlier::may_go_out(out, self.endpoints.len())
+        };
+        if endpoint.outlier.failed(now, may_go_out) {
+            // A request that took one of its idle connections would wait for an answer, not for a connection.
+            endpoint.pools.borrow().values().for_each(|pool| pool.close_idle());
+        }
+    }
 }
 
 impl Endpoint {
-    fn take_over(known: Option<&Rc<Destination>>, written: &EndpointConfig) -> Rc<Self> {
+    fn take_over(
+        known: Option<&Rc<Destination>>,
+        written: &EndpointConfig,
+        metrics: &Arc<RouteMetrics>,
+    ) -> Rc<Self> {
         let same =
             |endpoint: &&Rc<Self>| endpoint.instance == written.instance && endpoint.hop == written.hop;
         let kept = known.and_then(|known| known.endpoints.iter().find(same));
@@ -263,6 +282,7 @@ impl Endpoint {
                 hop: written.hop.clone(),
                 outstanding: Cell::new(0),
                 failing_until: Cell::new(None),
+                outlier: Outlier::new(metrics.clone()),
                 pools: RefCell::default(),
             })
         })
@@ -274,7 +294,7 @@ impl Endpoint {
     }
 
     pub fn candidate(&self, now: Instant, tried: bool) -> Candidate {
-        let failing = self.failing_until.get().is_some_and(|until| now < until);
+        let failing = self.failing_until.get().is_some_and(|until| now < until) || self.outlier.is_out(now);
         Candidate { outstanding: self.outstanding.get(), failing, tried }
     }
 
@@ -282,8 +302,13 @@ impl Endpoint {
         self.failing_until.set(Some(now + FAILING));
     }
 
-    pub fn recovered(&self) {
+    pub fn recovered(&self, now: Instant) {
         self.failing_until.set(None);
+        self.outlier.reached(now);
+    }
+
+    pub fn answered(&self, now: Instant) {
+        self.outlier.answered(now);
     }
 
     pub fn pool(&self, port: u16, bounds: Bounds) -> Rc<Pool> {
@@ -300,22 +325,29 @@ impl Endpoint {
 }
 
 /// One request or connection on an endpoint, counted until this is dropped.
-pub struct Load(Rc<Endpoint>);
+pub struct Load {
+    endpoint: Rc<Endpoint>,
+    /// It is the first to use the endpoint after that was out.
+    pub is_trial: bool,
+}
 
 impl Load {
-    pub fn new(endpoint: &Rc<Endpoint>) -> Self {
+    pub fn new(endpoint: &Rc<Endpoint>, now: Instant) -> Self {
         endpoint.outstanding.set(endpoint.outstanding.get() + 1);
-        Self(endpoint.clone())
+        Self { is_trial: endpoint.outlier.begin_trial(now), endpoint: endpoint.clone() }
     }
 
     pub fn endpoint(&self) -> &Rc<Endpoint> {
-        &self.0
+        &self.endpoint
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.0.outstanding.set(self.0.outstanding.get() - 1);
+        self.endpoint.outstanding.set(self.endpoint.outstanding.get() - 1);
+        if self.is_trial {
+            self.endpoint.outlier.end_trial();
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::Inside;
 use crate::balance;
 use crate::connection::Connection;
 use crate::failure::Failure;
+use crate::outlier::TRIAL_TIME_MAX;
 use crate::pool::Slot;
 use crate::snapshot::{Destination, Endpoint, Load, Snapshot};
 use crate::worker::{Application, Worker};
@@ -69,6 +70,15 @@ impl Target {
         }
     }
 
+    /// The exchange failed in the middle. Its endpoint is blamed where nobody answered, or the way to it broke.
+    pub fn blame(&self, upstream: &Upstream, failure: Failure) {
+        if let (Self::Service { destination, .. }, Some(load)) = (self, &upstream.load)
+            && matches!(failure, Failure::UpstreamGone | Failure::UpstreamTimeout)
+        {
+            destination.blame(load.endpoint(), Instant::now());
+        }
+    }
+
     /// A connection that speaks HTTP: an idle one, or a new one to an endpoint that accepts.
     pub async fn reach(
         &self,
@@ -83,7 +93,12 @@ impl Target {
                     Ok((slot, connection, is_reused)) => {
                         return Ok(Upstream { connection, is_reused, slot, load: Some(load) });
                     }
-                    Err(failure) => tries.note(load.endpoint(), failure)?,
+                    Err(failure) => {
+                        if failure.is_before_the_application() {
+                            destination.blame(load.endpoint(), Instant::now());
+                        }
+                        tries.note(load.endpoint(), failure)?;
+                    }
                 }
             },
             Self::Application(application) => {
@@ -110,22 +125,8 @@ impl Target {
                 let mut tries = Tries::new(Instant::now(), false);
                 loop {
                     let load = tries.choose(worker, destination)?;
-                    let deadline = Instant::now() + snapshot.limits.connect_timeout;
-                    let opened = async {
-                        let alpn = Alpn::Tcp;
-                        let mut stream =
-                            dial_hop(worker, snapshot, destination, load.endpoint(), *port, alpn, deadline)
-                                .await?;
-                        if !load.endpoint().is_plain() {
-                            await_connected(&mut stream, deadline).await?;
-                        }
-                        Ok(stream)
-                    };
-                    match opened.await {
-                        Ok(stream) => {
-                            load.endpoint().recovered();
-                            return Ok(TcpUpstream { stream, _load: Some(load) });
-                        }
+                    match open_endpoint(worker, snapshot, destination, &load, *port).await {
+                        Ok(stream) => return Ok(TcpUpstream { stream, _load: Some(load) }),
                         Err(failure) => tries.note(load.endpoint(), failure)?,
                     }
                 }
@@ -154,7 +155,7 @@ impl Tries {
         let tried = |endpoint| self.endpoints.iter().flatten().any(|other| Rc::ptr_eq(other, endpoint));
         let candidate = |i: usize| endpoints[i].candidate(now, tried(&endpoints[i]));
         let chosen = worker.with_random(|random| balance::choose(endpoints.len(), candidate, random));
-        chosen.map(|i| Load::new(&endpoints[i])).ok_or(Failure::NoEndpoint)
+        chosen.map(|i| Load::new(&endpoints[i], now)).ok_or(Failure::NoEndpoint)
     }
 
     /// An attempt has failed before anything reached an application. Gives the failure back when no other may follow.
@@ -191,6 +192,13 @@ impl Upstream {
         }
     }
 
+    /// There was an answer.
+    pub fn answered(&self, now: Instant) {
+        if let Some(load) = &self.load {
+            load.endpoint().answered(now);
+        }
+    }
+
     /// The exchange is over and the connection may serve another.
     pub fn put_back(self, now: Instant) {
         self.slot.put(self.connection, now);
@@ -211,7 +219,7 @@ async fn reach_endpoint(
     tries: &Tries,
 ) -> Result<(Slot, Connection, bool), Failure> {
     let endpoint = load.endpoint();
-    let deadline = tries.now + snapshot.limits.connect_timeout;
+    let deadline = connect_deadline(tries.now, snapshot, load);
     let pool = endpoint.pool(port, snapshot.limits.hop_pool);
     let (slot, idle) = pool.checkout(tries.now, deadline, tries.is_harmless).await?;
     if let Some(connection) = idle {
@@ -219,8 +227,39 @@ async fn reach_endpoint(
     }
     let dialed = dial_hop(worker, snapshot, destination, endpoint, port, Alpn::Http, deadline);
     let stream = Box::pin(dialed).await?;
-    endpoint.recovered();
+    endpoint.recovered(Instant::now());
     Ok((slot, Connection::new(stream, snapshot.limits.wire.head_bytes_max), false))
+}
+
+/// A connection of raw bytes, of which the other sidecar has said that the application accepted it.
+async fn open_endpoint(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    destination: &Destination,
+    load: &Load,
+    port: u16,
+) -> Result<Stream, Failure> {
+    let endpoint = load.endpoint();
+    let deadline = connect_deadline(Instant::now(), snapshot, load);
+    let dialed = dial_hop(worker, snapshot, destination, endpoint, port, Alpn::Tcp, deadline).await;
+    let mut stream = dialed.inspect_err(|_| destination.blame(endpoint, Instant::now()))?;
+    let connected = if endpoint.is_plain() { Ok(()) } else { await_connected(&mut stream, deadline).await };
+    match connected {
+        Ok(()) => {
+            endpoint.recovered(Instant::now());
+            endpoint.answered(Instant::now());
+        }
+        // Its sidecar is silent. What it refuses is the application's business.
+        Err(Failure::ConnectTimeout) => destination.blame(endpoint, Instant::now()),
+        Err(_) => {}
+    }
+    connected.map(|()| stream)
+}
+
+/// A trial is short: whoever makes it goes elsewhere soon.
+fn connect_deadline(now: Instant, snapshot: &Snapshot, load: &Load) -> Instant {
+    let most = if load.is_trial { TRIAL_TIME_MAX } else { Duration::MAX };
+    now + snapshot.limits.connect_timeout.min(most)
 }
 
 async fn dial_hop(

@@ -39,6 +39,9 @@ pub struct ServiceStatus {
     pub waits_for: Vec<String>,
     pub traffic: TrafficStatus,
     pub refused: Vec<RefusedStatus>,
+    /// Instances that a caller leaves out now, as they do not answer it: of the caller with the most.
+    #[serde(default)]
+    pub left_out: u64,
     /// Ports on which it listens on loopback alone, and how many calls to them were refused.
     #[serde(default)]
     pub loopback_only: BTreeMap<u16, u64>,
@@ -149,6 +152,9 @@ pub struct RouteStats {
     pub errors: u64,
     pub connections: u64,
     pub in_flight: u64,
+    /// Endpoints that the proxy leaves out now, as they do not answer it.
+    #[serde(default)]
+    pub endpoints_out: u64,
     /// Refused, as the application listens on loopback alone.
     #[serde(default)]
     pub loopback_only: u64,

@@ -82,6 +82,20 @@ const FAMILIES: &[Family] = &[
         values: Values::Route(|route| route.retries),
     },
     Family {
+        name: "sinew_endpoint_ejections_total",
+        kind: Kind::Counter,
+        labels: ROUTE,
+        help: "Times that an endpoint was left out for a while, as it did not answer.",
+        values: Values::Route(|route| route.endpoints_ejected),
+    },
+    Family {
+        name: "sinew_endpoints_ejected",
+        kind: Kind::Gauge,
+        labels: ROUTE,
+        help: "Endpoints that are left out now, by each worker for itself.",
+        values: Values::Route(|route| route.endpoints_out),
+    },
+    Family {
         name: "sinew_connections_total",
         kind: Kind::Counter,
         labels: ROUTE,

@@ -131,6 +131,9 @@ pub struct RouteMetrics {
     in_flight: Gauge,
     /// Another endpoint was tried.
     pub retries: Counter,
+    /// An endpoint was left out for a while, as it did not answer; how many are out now.
+    pub endpoints_ejected: Counter,
+    pub endpoints_out: Gauge,
     /// Connections of clients that were served by this route, TCP included.
     pub connections: Counter,
     pub connections_open: Gauge,
@@ -181,6 +184,8 @@ impl RouteMetrics {
             latency_sum_us: self.latency.sum_us(),
             in_flight: self.in_flight.get(),
             retries: self.retries.get(),
+            endpoints_ejected: self.endpoints_ejected.get(),
+            endpoints_out: self.endpoints_out.get(),
             connections: self.connections.get(),
             connections_open: self.connections_open.get(),
             sent_bytes: self.sent_bytes.get(),
@@ -325,6 +330,8 @@ pub struct RouteFigures {
     pub latency_sum_us: u64,
     pub in_flight: u64,
     pub retries: u64,
+    pub endpoints_ejected: u64,
+    pub endpoints_out: u64,
     pub connections: u64,
     pub connections_open: u64,
     pub sent_bytes: u64,
@@ -380,6 +387,7 @@ impl RouteFigures {
             errors: self.errors,
             connections: self.connections,
             in_flight: self.in_flight,
+            endpoints_out: self.endpoints_out,
             loopback_only: self.failures[Failure::LoopbackOnly as usize],
             latency_us: cumulative(&self.latency_counts),
         }
@@ -395,6 +403,8 @@ impl RouteFigures {
         self.latency_sum_us += other.latency_sum_us;
         self.in_flight += other.in_flight;
         self.retries += other.retries;
+        self.endpoints_ejected += other.endpoints_ejected;
+        self.endpoints_out += other.endpoints_out;
         self.connections += other.connections;
         self.connections_open += other.connections_open;
         self.sent_bytes += other.sent_bytes;

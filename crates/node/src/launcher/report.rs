@@ -63,6 +63,7 @@ impl Launcher {
     pub(super) fn status(&self, memory: bool) -> ApplicationStatus {
         let views = self.shared.board.views().clone();
         let progress = self.shared.registry.progress();
+        let gateway = gateway_name();
         let gateway_serves = self.published.is_empty() || !progress.absent.contains(&gateway_name());
         let services = self.services.iter().map(|(name, managed)| {
             let instances: Vec<(&InstanceName, &View)> =
@@ -89,6 +90,7 @@ impl Launcher {
                 waits_for,
                 traffic: self.traffic.of(name),
                 refused: self.traffic.refused(instances.iter().map(|(name, _)| *name)),
+                left_out: self.traffic.left_out(name, views.keys().chain([&gateway])),
                 loopback_only: self.traffic.loopback_only(instances.iter().map(|(name, _)| *name)),
                 instances: shown,
                 ready: self.is_ready(managed),

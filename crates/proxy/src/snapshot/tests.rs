@@ -68,7 +68,7 @@ fn endpoints_live_on_with_their_load() {
     let (one, two) = (std::path::Path::new("/1"), std::path::Path::new("/2"));
     let first = compile(mesh::caller(&[one]), None).unwrap();
     let endpoint = first.endpoints().next().unwrap().clone();
-    let load = Load::new(&endpoint);
+    let load = Load::new(&endpoint, Instant::now());
     let second = compile(mesh::caller(&[one, two]), Some(&first)).unwrap();
     let kept = second.endpoints().find(|other| other.instance == endpoint.instance).unwrap();
     assert_eq!(kept.candidate(Instant::now(), false).outstanding, 1);

@@ -39,6 +39,7 @@ pub fn render(
         troubles.extend(waits(service, terminal));
         troubles.extend(refused(service, terminal));
         troubles.extend(loopback_only(service, terminal));
+        troubles.extend(left_out(service, terminal));
     }
     troubles.extend(silent_proxies(status, terminal));
     troubles.extend(late_proxies(status, terminal));
@@ -374,6 +375,20 @@ fn silent_proxies(status: &ApplicationStatus, terminal: &Terminal) -> Option<Str
     Some(format!(
         "{mark} the control plane hears nothing of the sidecar of {listed}; callers leave it out after 10 s\n{}",
         terminal.paint(Paint::Dim, advice)
+    ))
+}
+
+/// Callers found it before anybody else: an instance, or its sidecar, is frozen, or the way to it is broken.
+fn left_out(service: &ServiceStatus, terminal: &Terminal) -> Option<String> {
+    if service.left_out == 0 {
+        return None;
+    }
+    let mark = terminal.paint(Paint::Bad, "!");
+    let number = count(usize::try_from(service.left_out).unwrap_or(usize::MAX), "instance");
+    let verb = if service.left_out == 1 { "does" } else { "do" };
+    Some(format!(
+        "{mark} {number} of {} {verb} not answer callers, who leave them out for now\n",
+        service.name
     ))
 }
 

@@ -36,6 +36,7 @@ pub fn service(name: &str, instances: Vec<InstanceStatus>) -> ServiceStatus {
         waits_for: Vec::new(),
         traffic: TrafficStatus::default(),
         refused: Vec::new(),
+        left_out: 0,
         loopback_only: std::collections::BTreeMap::new(),
         ready: false,
     }

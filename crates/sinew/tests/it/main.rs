@@ -17,6 +17,7 @@ mod load;
 mod logs;
 mod loopback;
 mod memory;
+mod outlier;
 mod refused;
 mod seal;
 mod server_first;
