@@ -292,7 +292,12 @@ fn mounts(
                 path.clone()
             }
         };
-        mounts.push(SealMount { source, target: mount.target.clone(), read_only: mount.read_only });
+        mounts.push(SealMount {
+            masked: masked_in(application, service, folders, &source),
+            source,
+            target: mount.target.clone(),
+            read_only: mount.read_only,
+        });
     }
     Ok(mounts)
 }
@@ -348,12 +353,34 @@ fn shown(
 /// What lies in shown places and is not this service's business: compose files, what other services mount or are
 /// granted, and where Sinew itself keeps state.
 fn masked(application: &Application, service: &Service, folders: &Folders) -> Vec<PathBuf> {
-    let mut own: Vec<&Path> = vec![&service.working_dir, &application.folder];
-    own.extend(service.read.iter().map(PathBuf::as_path));
-    own.extend(bind_sources(service));
-    let program = service.command.first().map(|program| service.working_dir.join(program));
-    own.extend(program.as_deref());
+    let mut masked = never_shown(application, folders);
+    masked.extend(mounted_by_others(application, service));
+    without_what_it_stands_on(masked, application, service)
+}
 
+/// What of that is hidden in a folder that the service mounts. What others mount below it is not, unless it is the
+/// project folder or above it: who writes `./web:/web` for one service and `./web/static:/static` for another wants them
+/// to meet there. `None`: the same as everywhere.
+fn masked_in(
+    application: &Application,
+    service: &Service,
+    folders: &Folders,
+    mounted: &Path,
+) -> Option<Vec<PathBuf>> {
+    if !meets_others(application, mounted) {
+        return None;
+    }
+    let others = mounted_by_others(application, service).filter(|path| !path.starts_with(mounted));
+    let mut masked = never_shown(application, folders);
+    masked.extend(others);
+    Some(without_what_it_stands_on(masked, application, service))
+}
+
+fn meets_others(application: &Application, mounted: &Path) -> bool {
+    !application.folder.starts_with(mounted)
+}
+
+fn never_shown(application: &Application, folders: &Folders) -> BTreeSet<PathBuf> {
     let mut masked: BTreeSet<PathBuf> = application.files.iter().cloned().collect();
     masked.extend(FILES.iter().map(|name| application.folder.join(name)));
     for base in [folders.state.parent(), folders.run.parent()].into_iter().flatten() {
@@ -364,13 +391,27 @@ fn masked(application: &Application, service: &Service, folders: &Folders) -> Ve
             masked.insert(base.to_path_buf());
         }
     }
-    for other in application.services.values() {
-        masked.extend(granted_files(other).map(Path::to_path_buf));
-        if other.name != service.name {
-            masked.extend(bind_sources(other).filter(|path| !names(service, path)).map(Path::to_path_buf));
-        }
-    }
-    // Never what the service needs itself, nor a folder in which that lies.
+    masked.extend(application.services.values().flat_map(granted_files).map(Path::to_path_buf));
+    masked
+}
+
+fn mounted_by_others(application: &Application, service: &Service) -> impl Iterator<Item = PathBuf> {
+    let others = application.services.values().filter(|other| other.name != service.name);
+    let sources = others.flat_map(bind_sources).filter(|path| !names(service, path));
+    sources.map(Path::to_path_buf)
+}
+
+/// Never what the service needs itself, nor a folder in which that lies.
+fn without_what_it_stands_on(
+    mut masked: BTreeSet<PathBuf>,
+    application: &Application,
+    service: &Service,
+) -> Vec<PathBuf> {
+    let mut own: Vec<&Path> = vec![&service.working_dir, &application.folder];
+    own.extend(service.read.iter().map(PathBuf::as_path));
+    own.extend(bind_sources(service));
+    let program = service.command.first().map(|program| service.working_dir.join(program));
+    own.extend(program.as_deref());
     masked.retain(|path| !own.iter().any(|needed| needed.starts_with(path)));
     masked.into_iter().collect()
 }
@@ -452,6 +493,7 @@ fn devices(service: &Service) -> Result<Vec<SealMount>, PlanError> {
             source: device.source.clone(),
             target: device.target.clone(),
             read_only: !device.write,
+            masked: None,
         })
     };
     service.devices.iter().map(device).collect()

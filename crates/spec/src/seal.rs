@@ -71,6 +71,23 @@ pub struct SealContainer {
     pub hosts_file: PathBuf,
     /// The user namespace that an ordinary user's engine has its containers in, as a path. `None`: the host's.
     pub user_namespace: Option<PathBuf>,
+    /// What the init mounts itself, between the making of the container's root and its start: the sources lie below
+    /// folders that services may write, and no path to them is given to the engine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<SealContainerMount>,
+    /// Host folders that services may write: as in [`SealSpec::writable`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub writable: Vec<PathBuf>,
+    /// The empty folder and the empty file that the engine mounts over what is hidden.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nothing: Vec<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealContainerMount {
+    pub mount: SealMount,
+    /// What the engine mounts at the target until then: an empty folder or file, of this mount alone.
+    pub place: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +95,9 @@ pub struct SealMount {
     pub source: PathBuf,
     pub target: PathBuf,
     pub read_only: bool,
+    /// What is hidden in it instead of [`SealSpec::masked`]. `None`: nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masked: Option<Vec<PathBuf>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,6 +17,7 @@ use super::service::NotStarted;
 use super::sys::{self, Fork};
 
 mod exec;
+mod mounts;
 
 /// What a shell says of a program that is not there, and of one that cannot be executed.
 const NOT_FOUND: i32 = 127;
@@ -33,7 +34,7 @@ const REASON_BYTES_MAX: u64 = 4096;
 
 pub struct Container {
     engine: Engine,
-    name: String,
+    about: SealContainer,
     /// The first process of the container, while it is thought to live.
     process: Option<OwnedFd>,
 }
@@ -47,7 +48,7 @@ pub struct Started {
 
 impl Container {
     pub fn of(container: &SealContainer) -> Self {
-        Self { engine: Engine::at(&container.engine), name: container.name.clone(), process: None }
+        Self { engine: Engine::at(&container.engine), about: container.clone(), process: None }
     }
 
     /// Starts the container and returns when it runs.
@@ -80,7 +81,7 @@ impl Container {
     /// SIGTERM.
     pub fn exec(&self, command: &Command, tty: bool, streams: [BorrowedFd<'_>; 3]) -> Result<i32, String> {
         match sys::fork().map_err(|e| format!("fork: {e}"))? {
-            Fork::Child => sys::exit(exec::run(&self.engine, &self.name, command, tty, streams)),
+            Fork::Child => sys::exit(exec::run(&self.engine, &self.about.name, command, tty, streams)),
             Fork::Parent(pid) => Ok(pid),
         }
     }
@@ -100,7 +101,7 @@ impl Container {
     /// Nothing of it is left, as far as the engine can be reached. Who comes later finds it by its labels otherwise.
     pub fn remove(&self) {
         self.kill();
-        let _ = self.engine.remove(&self.name);
+        let _ = self.engine.remove(&self.about.name);
     }
 
     /// In the child.
@@ -137,7 +138,7 @@ impl Container {
                 if let Some(process) = &process {
                     let _ = sys::signal_process(process.as_fd(), libc::SIGKILL);
                 }
-                let _ = self.engine.remove(&self.name);
+                let _ = self.engine.remove(&self.about.name);
                 return KILLED;
             }
             let has_ended = process.is_none() || polled[1].revents != 0;
@@ -145,7 +146,7 @@ impl Container {
             if polled[2].revents != 0 {
                 listening = listening.take().and_then(|mut open| open.pass_on(&mut write).then_some(open));
             } else if listening.is_none() && !has_ended {
-                listening = Listening::to(&self.engine, &self.name).ok();
+                listening = Listening::to(&self.engine, &self.about.name).ok();
             }
             if has_ended {
                 break;
@@ -160,16 +161,22 @@ impl Container {
     /// Listens, then starts: no output is missed.
     fn bring_up(&self) -> Result<(Option<Listening>, i32), (i32, String)> {
         let failed = |error: EngineError| (code_of(&error), error.to_string());
-        let listening = Listening::to(&self.engine, &self.name).map_err(failed)?;
-        self.engine.start(&self.name).map_err(failed)?;
-        let state = self.engine.state(&self.name).map_err(failed)?;
+        // Where nothing runs, this makes the container's root.
+        let listening = Listening::to(&self.engine, &self.about.name).map_err(failed)?;
+        if !self.about.mounts.is_empty() {
+            let state = self.engine.state(&self.about.name).map_err(failed)?;
+            let made = state.map_or(0, |state| state.pid);
+            mounts::put(made, &self.about).map_err(|reason| (NOT_EXECUTABLE, reason))?;
+        }
+        self.engine.start(&self.about.name).map_err(failed)?;
+        let state = self.engine.state(&self.about.name).map_err(failed)?;
         Ok((Some(listening), state.map_or(0, |state| state.pid)))
     }
 
     fn exit_code(&self) -> i32 {
         let since = Instant::now();
         loop {
-            match self.engine.state(&self.name) {
+            match self.engine.state(&self.about.name) {
                 Ok(Some(state)) if !state.is_running && state.status != "running" => {
                     return state.exit_code & 0xff;
                 }

@@ -89,16 +89,26 @@ const REFUSED: &[libc::c_long] = &[
 /// What the init needs to keep folders as the host has them, and nobody else may.
 const OF_THE_INIT: &[libc::c_long] = &[libc::SYS_umount2, libc::SYS_open_tree, libc::SYS_move_mount];
 
+/// What the init of a container needs besides to mount something in it.
+const OF_WHO_MOUNTS: &[libc::c_long] = &[libc::SYS_setns, libc::SYS_mount_setattr];
+
 pub fn of_the_init() -> Vec<sock_filter> {
-    program(&[])
+    program(REFUSED.iter().copied(), NAMESPACES)
+}
+
+/// Of an init of a container that mounts. It has no process of a service below it.
+pub fn of_who_mounts() -> Vec<sock_filter> {
+    let refused = REFUSED.iter().copied().filter(|number| !OF_WHO_MOUNTS.contains(number));
+    program(refused, NAMESPACES & !libc::CLONE_NEWNS)
 }
 
 /// On top of the one that they get from the init.
 pub fn of_services() -> Vec<sock_filter> {
-    program(OF_THE_INIT)
+    program(REFUSED.iter().chain(OF_THE_INIT).copied(), NAMESPACES)
 }
 
-fn program(refused_too: &[libc::c_long]) -> Vec<sock_filter> {
+/// `namespaces`: flags of those that are not unshared.
+fn program(refused: impl Iterator<Item = libc::c_long>, namespaces: i32) -> Vec<sock_filter> {
     let mut code = Code(Vec::new());
     let eperm = refuse(libc::EPERM);
 
@@ -108,8 +118,8 @@ fn program(refused_too: &[libc::c_long]) -> Vec<sock_filter> {
     code.load(NUMBER_AT);
     code.jump(BPF_JGE, 0x4000_0000, eperm);
 
-    for number in REFUSED.iter().chain(refused_too) {
-        code.jump(BPF_JEQ, *number as u32, eperm);
+    for number in refused {
+        code.jump(BPF_JEQ, number as u32, eperm);
     }
     // Its flags lie in memory, where a filter cannot look. Programs then take clone(2), whose flags it sees.
     code.jump(BPF_JEQ, libc::SYS_clone3 as u32, refuse(libc::ENOSYS));
@@ -120,7 +130,7 @@ fn program(refused_too: &[libc::c_long]) -> Vec<sock_filter> {
     });
     code.when(libc::SYS_unshare, |code| {
         code.load(argument_at(0));
-        code.jump(BPF_JSET, (NAMESPACES | TIME_NAMESPACE) as u32, eperm);
+        code.jump(BPF_JSET, (namespaces | TIME_NAMESPACE) as u32, eperm);
     });
     code.when(libc::SYS_socket, |code| {
         // AF_NETLINK: only NETLINK_ROUTE (0), from which interfaces and addresses are read.

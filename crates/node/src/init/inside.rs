@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use serde::{Deserialize, Serialize};
 use sinew_spec::application::Transport;
-use sinew_spec::seal::{DESCRIPTORS_MAX, SealContainer, SealSpec};
+use sinew_spec::seal::{DESCRIPTORS_MAX, MESSAGE_BYTES_MAX, SealContainer, SealSpec};
 use sinew_transport::descriptors;
 
 use super::container::Container;
@@ -18,7 +18,10 @@ use super::layer::{self, Tree};
 use super::network::Failure;
 use super::serve::{Around, Seal, Standing};
 use super::service::Origin;
-use super::sys::{self, CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, Fork};
+use super::sys::{
+    self, CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, CAP_SYS_CHROOT,
+    CAP_SYS_PTRACE, Fork,
+};
 use super::{
     CHANNEL, HOP, LIFELINE, LISTENER, LOG_FOLDER, Report, SPEC, fail, filter, network, report, root,
 };
@@ -28,6 +31,9 @@ const HANDED_OVER: usize = 5;
 
 /// What an init may still do. The last three: to keep trees ([`Keeper`]). Services and commands have none.
 const KEPT: &[u32] = &[CAP_KILL, CAP_SETUID, CAP_SETGID, CAP_SYS_ADMIN, CAP_DAC_OVERRIDE, CAP_CHOWN];
+
+/// The same of the init of a container that mounts something in it (`container::mounts`).
+const KEPT_TO_MOUNT: &[u32] = &[CAP_KILL, CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, CAP_DAC_OVERRIDE];
 
 /// What the child tells when all is built; with the descriptors of [`HANDED_OVER`], then UDP egress. One message for
 /// each tree follows.
@@ -81,11 +87,16 @@ fn prepare(channel: &OwnedFd) -> Result<Seal, Failure> {
     sys::wait_for(builder);
 
     sys::set_undumpable().map_err(|e| format!("close /proc/1: {e}"))?;
-    let kept = if built.container.is_some() { &[CAP_KILL] } else { KEPT };
+    let mounts = built.container.as_ref().is_some_and(|container| !container.mounts.is_empty());
+    let kept = match built.container {
+        Some(_) if mounts => KEPT_TO_MOUNT,
+        Some(_) => &[CAP_KILL],
+        None => KEPT,
+    };
     sys::give_up_capabilities(kept).map_err(|e| format!("give up capabilities: {e}"))?;
     sys::set_no_new_privileges().map_err(|e| format!("forbid new privileges: {e}"))?;
-    sys::install_filter(&filter::of_the_init())
-        .map_err(|e| format!("install the filter of system calls: {e}"))?;
+    let program = if mounts { filter::of_who_mounts() } else { filter::of_the_init() };
+    sys::install_filter(&program).map_err(|e| format!("install the filter of system calls: {e}"))?;
 
     let [outbound_v4, outbound_v6, dns, refused, hosts] = built.sockets;
     let sockets = [outbound_v4, outbound_v6, dns, refused, hop];
@@ -93,7 +104,7 @@ fn prepare(channel: &OwnedFd) -> Result<Seal, Failure> {
     let filter = Some(filter::of_services());
     let origin = Origin { map_all_users: built.map_all_users, out_of_memory, filter };
     let lifeline = built.lifeline.then_some(lifeline);
-    let container = built.container.as_ref().map(Container::of);
+    let container = built.container.as_ref().map(|container| Box::new(Container::of(container)));
     let keeper = Keeper::new(built.trees);
     let around = Around::Seal { standing, hosts: hosts.into(), keeper, container };
     Seal::new(around, listener, lifeline, log_folder, built.log_bytes_max, origin)
@@ -111,7 +122,7 @@ struct Parts {
 }
 
 fn receive(socket: &OwnedFd) -> Result<Parts, Failure> {
-    let mut buffer = [0; 4096];
+    let mut buffer = vec![0; MESSAGE_BYTES_MAX];
     let received = descriptors::receive(socket.as_fd(), &mut buffer);
     let (length, mut sockets) = received.map_err(|e| format!("take over what was built: {e}"))?;
     if length == 0 {

@@ -16,7 +16,7 @@ use sinew_spec::proxy::RESOLVER_ADDRESS;
 use sinew_spec::seal::{SealFile, SealSpec};
 
 use self::search::{DEPTH_MAX, SEARCHED_MAX, sockets};
-use self::sources::{Source, Sources, open_path};
+use self::sources::{Mounted, Source, Sources, open_path};
 use super::layer::{Kind, Names, Tree};
 use super::network::Failure;
 use super::sys::{self, NO_DEVICES, NO_EXECUTE, NO_SET_UID, READ_ONLY};
@@ -182,9 +182,9 @@ impl Root {
             make_folder(&made, 0o1777)?;
             self.show(target, &Source::open(&made)?, NO_SET_UID | NO_DEVICES)?;
         }
-        for (wanted, real, source) in &sources.mounts {
+        for Mounted { wanted, source, hidden } in &sources.mounts {
             let attributes = NO_SET_UID | NO_DEVICES | if wanted.read_only { READ_ONLY } else { 0 };
-            self.show_masked(&wanted.target, source, attributes, sources.masks.below(real), true)?;
+            self.show_masked(&wanted.target, source, attributes, hidden.clone(), true)?;
         }
         self.hide_sockets(sources)?;
         for (index, file) in spec.files.iter().enumerate() {

@@ -56,7 +56,7 @@ pub enum Around {
         hosts: File,
         keeper: Keeper,
         /// `None`: the service is a process of this init's own.
-        container: Option<Container>,
+        container: Option<Box<Container>>,
     },
     /// Explicit posture.
     Host(Listeners),
@@ -346,7 +346,7 @@ impl Seal {
 
     fn container(&self) -> Option<&Container> {
         match &self.around {
-            Around::Seal { container, .. } => container.as_ref(),
+            Around::Seal { container, .. } => container.as_deref(),
             Around::Host(_) => None,
         }
     }

@@ -235,6 +235,8 @@ pub const CAP_KILL: u32 = 5;
 pub const CAP_SETGID: u32 = 6;
 pub const CAP_SETUID: u32 = 7;
 const CAP_SETPCAP: u32 = 8;
+pub const CAP_SYS_CHROOT: u32 = 18;
+pub const CAP_SYS_PTRACE: u32 = 19;
 pub const CAP_SYS_ADMIN: u32 = 21;
 
 /// Nothing that this process starts can ever have a capability; it keeps `kept` itself.

@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
+use nix::fcntl::OFlag;
 use sinew_engine::{Bind, Create, Device, Ulimit};
-use sinew_spec::application::Container;
+use sinew_spec::application::{Container, Mount};
 use sinew_spec::proxy::RESOLVER_ADDRESS;
-use sinew_spec::seal::SealContainer;
+use sinew_spec::seal::{SealContainer, SealContainerMount};
 
 use super::*;
 use crate::container::{
@@ -64,7 +65,7 @@ pub fn check_container(
     }
     for mount in &service.mounts {
         if let MountSource::Bind { path, create } = &mount.source {
-            check_source(application, path, folders)?;
+            check_source(path, folders)?;
             if !create && !exists(path, &writable)? {
                 return Err(PlanError::NoSource { path: path.clone() });
             }
@@ -93,7 +94,7 @@ pub fn plan_container(
     let mut owned = Vec::new();
     let writable_folders = beneath::writable(application, Some(folders));
     let writable = Writable::new(&writable_folders);
-    let mut binds = Vec::new();
+    let (mut binds, mut mounts) = (Vec::new(), Vec::new());
     for mount in &service.mounts {
         let bind = |source| Bind { source, target: mount.target.clone(), read_only: mount.read_only };
         match &mount.source {
@@ -108,9 +109,19 @@ pub fn plan_container(
                 own.push(bind(path));
             }
             MountSource::Bind { path, .. } => {
-                check_source(application, path, Some(folders))?;
+                check_source(path, Some(folders))?;
                 make_source(&mount.source, &writable)?;
-                binds.push(bind(path.clone()));
+                if is_in_reach(path, &writable_folders, &writable) {
+                    let late = late_mount(mount, path, mounts.len(), &writable, &shown)?;
+                    binds.push(Bind {
+                        source: late.place.clone(),
+                        target: mount.target.clone(),
+                        read_only: false,
+                    });
+                    mounts.push(late);
+                } else {
+                    binds.push(bind(path.clone()));
+                }
                 binds.extend(covers(application, service, folders, path, &mount.target, &shown)?);
             }
         }
@@ -176,6 +187,9 @@ pub fn plan_container(
             name,
             hosts_file: folder.shown().join("hosts"),
             user_namespace: containers.user_namespace.clone(),
+            nothing: vec![shown.nothing(true)?, shown.nothing(false)?],
+            mounts,
+            writable: writable_folders,
         }),
         ..bare_seal()
     };
@@ -240,7 +254,12 @@ impl Shown<'_> {
 
     /// Something to put over what is not to be seen.
     fn nothing(&self, is_folder: bool) -> Result<PathBuf, PlanError> {
-        let path = self.place(if is_folder { "nothing-folder" } else { "nothing-file" })?;
+        self.empty(if is_folder { "nothing-folder" } else { "nothing-file" }, is_folder, 0o000)
+    }
+
+    /// `mode`: of a file.
+    fn empty(&self, name: &str, is_folder: bool, mode: u32) -> Result<PathBuf, PlanError> {
+        let path = self.place(name)?;
         if path.exists() {
             return Ok(path);
         }
@@ -249,7 +268,7 @@ impl Shown<'_> {
             made.map_err(|source| PlanError::Io { what: "making".to_owned(), path: path.clone(), source })?;
             return Ok(path);
         }
-        self.file("nothing-file", b"", 0o000, "/").map(|bind| bind.source)
+        self.file(name, b"", mode, "/").map(|bind| bind.source)
     }
 
     fn place(&self, name: &str) -> Result<PathBuf, PlanError> {
@@ -291,7 +310,7 @@ fn covers(
     hidden.extend([folders.state.clone(), folders.run.clone()]);
     for other in application.services.values() {
         hidden.extend(granted_files(other).map(Path::to_path_buf));
-        if other.name != service.name {
+        if other.name != service.name && !meets_others(application, source) {
             hidden.extend(bind_sources(other).map(Path::to_path_buf));
         }
     }
@@ -306,8 +325,37 @@ fn covers(
     Ok(covers)
 }
 
-/// The engine follows every link on the way to what it mounts; so nobody who is sealed may be able to make one there.
-fn check_source(application: &Application, path: &Path, folders: Option<&Folders>) -> Result<(), PlanError> {
+/// Whether a service could put a link on the way to `path`, which the engine would follow.
+fn is_in_reach(path: &Path, folders: &[PathBuf], writable: &Writable) -> bool {
+    // By name too: a folder that is made for a service only now is not known otherwise.
+    !writable.follows(path) || folders.iter().any(|folder| path.starts_with(folder) && path != folder)
+}
+
+/// What the init mounts in the place of the engine.
+fn late_mount(
+    mount: &Mount,
+    path: &Path,
+    index: usize,
+    writable: &Writable,
+    shown: &Shown<'_>,
+) -> Result<SealContainerMount, PlanError> {
+    let failed = |source: std::io::Error| PlanError::Io {
+        what: "looking at".to_owned(),
+        path: path.to_path_buf(),
+        source,
+    };
+    let opened = writable.open(path, OFlag::O_PATH).map_err(failed)?;
+    let found = fs::File::from(opened).metadata().map_err(failed)?;
+    let mount = SealMount {
+        source: path.to_path_buf(),
+        target: mount.target.clone(),
+        read_only: mount.read_only,
+        masked: None,
+    };
+    Ok(SealContainerMount { mount, place: shown.empty(&format!("place-{index}"), found.is_dir(), 0o644)? })
+}
+
+fn check_source(path: &Path, folders: Option<&Folders>) -> Result<(), PlanError> {
     let refused = |reason: &'static str| Err(PlanError::SourceRefused { path: path.to_path_buf(), reason });
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     for path in [path, &real] {
@@ -325,14 +373,6 @@ fn check_source(application: &Application, path: &Path, folders: Option<&Folders
     }
     if fs::metadata(&real).is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type())) {
         return refused("it is a socket of the host, and a container has no way out but its sidecar");
-    }
-    let above = beneath::writable(application, None)
-        .into_iter()
-        .any(|folder| path.starts_with(&folder) && path != folder);
-    if above {
-        return refused(
-            "it lies in a folder that a service may write, which could put a link there: show that folder, or another one",
-        );
     }
     Ok(())
 }

@@ -126,6 +126,22 @@ fn what_belongs_to_others_is_masked() {
 }
 
 #[test]
+fn what_others_mount_below_a_folder_is_seen_by_who_mounts_the_folder() {
+    let mut project = Project::new("meets");
+    let (web, inner) = (project.in_project("web"), project.in_project("web/static"));
+    let secret = project.in_project("web/stock.key");
+    let all = project.application.folder.clone();
+    project.service("stock").mounts.push(bind(inner.clone(), true));
+    project.service("stock").files.push(grant("key", FileContent::File(secret.clone())));
+    project.service("orders").mounts.extend([bind(web, true), bind(all, true)]);
+    let seal = project.plan().expect("planned").seal;
+    let in_web = seal.mounts[0].masked.as_ref().expect("another list");
+    assert!(!in_web.contains(&inner) && in_web.contains(&secret), "{in_web:?}");
+    assert_eq!(seal.mounts[1].masked, None);
+    assert!(seal.masked.contains(&inner) && seal.masked.contains(&secret));
+}
+
+#[test]
 fn a_mask_never_covers_what_the_service_stands_on() {
     let mut project = Project::new("stands");
     let folder = project.application.folder.clone();

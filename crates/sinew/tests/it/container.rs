@@ -9,6 +9,7 @@ mod engine;
 mod lives;
 mod sealed;
 mod servers;
+mod volumes;
 
 use engine::Podman;
 

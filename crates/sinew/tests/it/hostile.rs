@@ -73,6 +73,45 @@ fn links_that_a_service_makes_are_not_followed_at_its_next_start() {
     }
 }
 
+/// Exchanges a folder and a link to another one, until `/tmp/stop` is there.
+const SWAPPER: &str = r#"
+import ctypes, os
+libc = ctypes.CDLL(None)
+os.symlink({private:?}, "/data/link")
+while not os.path.exists("/tmp/stop"):
+    assert libc.renameat2(-100, b"/data/sub", -100, b"/data/link", 2) == 0
+"#;
+
+#[test]
+fn a_link_that_comes_and_goes_is_never_followed() {
+    for user in users() {
+        let sandbox = Sandbox::new(user, "races");
+        let private = private(&sandbox);
+        sandbox.write("data/sub/key", "given");
+        sandbox.own(&sandbox.folder.join("data"));
+        sandbox.write(
+            "compose.yaml",
+            "services:\n  evil:\n    command: sleep 1000\n    volumes: ['./data:/data']\n  \
+             reads:\n    command: [sh, -c, 'cat /sub/key; exec sleep 1000']\n    volumes: ['./data/sub:/sub']\n",
+        );
+        sandbox.sinew(&["up", "-d"]).ok();
+        let program = SWAPPER.replace("{private:?}", &format!("{private:?}"));
+        std::thread::scope(|scope| {
+            let swapping = scope.spawn(|| python(&sandbox, &program));
+            for _ in 0..8 {
+                sandbox.sinew(&["restart", "reads"]);
+                let read = sandbox.sinew(&["exec", "reads", "--", "cat", "/sub/key"]);
+                assert!(!read.stdout.contains(PRIVATE), "{user:?}");
+            }
+            sandbox.sinew(&["exec", "evil", "--", "touch", "/tmp/stop"]).ok();
+            swapping.join().expect("it does not panic").ok();
+        });
+        let logs = sandbox.sinew(&["logs", "--no-prefix", "reads"]).stdout;
+        assert!(logs.contains("given") && !logs.contains(PRIVATE), "{user:?}: {logs}");
+        sandbox.sinew(&["down"]).ok();
+    }
+}
+
 #[test]
 fn links_of_who_wrote_the_file_are_followed() {
     for user in users() {

@@ -16,11 +16,12 @@ use crate::init::layer::Names;
 mod tests;
 
 /// Without links in them, but for the last part.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Masks(BTreeSet<PathBuf>);
 
 impl Masks {
-    pub fn of(spec: &SealSpec, writable: &Writable) -> Self {
+    /// What every seal hides, whatever the file says.
+    pub fn of_the_host(spec: &SealSpec, writable: &Writable) -> Self {
         let etc = Path::new("/etc");
         let mut hidden: BTreeSet<PathBuf> = ETC_MASKED.iter().map(|name| etc.join(name)).collect();
         // Inside, root is the host's root to the file system: what only root may read is hidden.
@@ -29,9 +30,12 @@ impl Masks {
                 unreadable(folder, &mut { SEARCHED_MAX }, &mut hidden);
             }
         }
-        hidden.extend(spec.masked.iter().cloned());
-        let mut masks = Self::default();
-        hidden.iter().for_each(|path| masks.add(path, writable));
+        Self::default().and(hidden.iter(), writable)
+    }
+
+    pub fn and<'a>(&self, paths: impl IntoIterator<Item = &'a PathBuf>, writable: &Writable) -> Self {
+        let mut masks = self.clone();
+        paths.into_iter().for_each(|path| masks.add(path, writable));
         masks
     }
 

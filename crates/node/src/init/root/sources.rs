@@ -11,6 +11,7 @@ use sinew_spec::seal::{SealMount, SealSpec};
 
 use super::masks::Masks;
 use crate::beneath::Writable;
+use crate::init::layer::Names;
 use crate::init::network::Failure;
 
 /// What of the host's root every service sees, when it is there.
@@ -24,10 +25,17 @@ pub struct Sources {
     pub devices: Vec<(&'static str, Source)>,
     /// With the path as given and the path behind its links.
     pub shown: Vec<(PathBuf, PathBuf, Source)>,
-    /// With the sources behind their links.
-    pub mounts: Vec<(SealMount, PathBuf, Source)>,
+    pub mounts: Vec<Mounted>,
     pub granted_devices: Vec<(SealMount, Source)>,
     pub masks: Masks,
+}
+
+/// What the file mounts.
+pub struct Mounted {
+    pub wanted: SealMount,
+    pub source: Source,
+    /// As seen from its folder.
+    pub hidden: Names,
 }
 
 pub enum Source {
@@ -68,11 +76,16 @@ impl Sources {
         }
         // The outer folder first, or it would cover the inner one.
         shown.sort_by(|a, b| a.1.cmp(&b.1));
-        let masks = Masks::of(spec, &writable);
+        let always = Masks::of_the_host(spec, &writable);
+        let masks = always.and(&spec.masked, &writable);
         let mut mounts = Vec::new();
         for mount in &spec.mounts {
             let (real, source) = open(&mount.source)?;
-            mounts.push((mount.clone(), real, source));
+            let hidden = match &mount.masked {
+                Some(masked) => always.and(masked, &writable).below(&real),
+                None => masks.below(&real),
+            };
+            mounts.push(Mounted { wanted: mount.clone(), source, hidden });
         }
         let mut granted_devices = Vec::new();
         for device in &spec.devices {

@@ -51,6 +51,7 @@ impl Project {
             source: self.host.join("project"),
             target: "/app".into(),
             read_only: false,
+            masked: None,
         });
         spec
     }
@@ -301,6 +302,7 @@ fn what_the_seal_mounts_itself_stays_when_the_host_replaces_the_place() {
                 source: project.host.join("read"),
                 target: project.at("src"),
                 read_only: true,
+                masked: None,
             });
             let sealed = Sealed::new("own-seal", &spec).await;
             project.replace("s.txt", SECRET);

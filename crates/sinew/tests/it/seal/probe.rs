@@ -17,8 +17,12 @@ fn a_hostile_service_gets_nowhere() {
         fs::write(other_volume.join("data"), SECRET).expect("write");
         let mut other = plain();
         other.files.push(script("run/secrets/token", SECRET));
-        let volume =
-            |source: &Path| SealMount { source: source.into(), target: "/data".into(), read_only: false };
+        let volume = |source: &Path| SealMount {
+            source: source.into(),
+            target: "/data".into(),
+            read_only: false,
+            masked: None,
+        };
         other.mounts.push(volume(&other_volume));
         let other = Sealed::new("other", &other).await;
         let mut sleep = command(&["sleep", "1000"]);
@@ -45,7 +49,12 @@ fn a_hostile_service_gets_nowhere() {
         fs::write(project.join("key"), SECRET).expect("write");
         fs::write(project.join("app.py"), "").expect("write");
         spec.shown.push(project.clone());
-        spec.mounts.push(SealMount { source: project.clone(), target: "/app".into(), read_only: false });
+        spec.mounts.push(SealMount {
+            source: project.clone(),
+            target: "/app".into(),
+            read_only: false,
+            masked: None,
+        });
         spec.masked.push(project.join("key"));
         spec.files.push(script("probe.py", PROBE));
         let sealed = Sealed::new("probe", &spec).await;
