@@ -162,21 +162,7 @@ impl Sandbox {
 
     /// Processes with one of `marks` in their arguments or their environment.
     pub fn mentioning(&self, marks: &[&str]) -> Vec<(i32, String)> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").expect("read /proc").flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-                continue;
-            };
-            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-            let (line, environment) = (String::from_utf8_lossy(&line), String::from_utf8_lossy(&environment));
-            if !line.is_empty()
-                && marks.iter().any(|mark| line.contains(*mark) || environment.contains(*mark))
-            {
-                found.push((pid, line.replace('\0', " ")));
-            }
-        }
-        found
+        mentioning(marks)
     }
 
     /// Everything that must not outlive `down`: processes, mounts, cgroups, files in the run folder.
@@ -302,6 +288,23 @@ pub fn until<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>)
         assert!(start.elapsed() < limit, "{what}: not within {limit:?}");
         std::thread::park_timeout(Duration::from_millis(10));
     }
+}
+
+/// Processes with one of `marks` in their arguments or their environment: "pid command line".
+pub fn mentioning(marks: &[&str]) -> Vec<(i32, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("read /proc").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        let (line, environment) = (String::from_utf8_lossy(&line), String::from_utf8_lossy(&environment));
+        if !line.is_empty() && marks.iter().any(|mark| line.contains(*mark) || environment.contains(*mark)) {
+            found.push((pid, line.replace('\0', " ")));
+        }
+    }
+    found
 }
 
 fn cgroups(folder: &Path, name: &str, depth: u32) -> Vec<String> {

@@ -5,10 +5,12 @@ use std::os::unix::fs::{chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::PATIENCE;
-use crate::harness::{ORDINARY, User, until, wait};
+use crate::harness::{ORDINARY, User, mentioning, until, wait};
 
 pub struct Podman {
     base: PathBuf,
@@ -44,6 +46,8 @@ impl Podman {
     /// Rootless when the user is an ordinary one.
     pub fn start_as(user: User) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(sweep);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let base = PathBuf::from(format!("/tmp/sp{}-{number}", std::process::id()));
         fs::create_dir_all(base.join("x")).expect("a folder for the engine");
@@ -151,25 +155,57 @@ impl Drop for Podman {
         }
         let _ = command(&self.base, self.user).args(["rm", "-af", "-t", "0"]).output();
         let service = nix::unistd::Pid::from_raw(self.service.id() as i32);
-        // An ordinary user's is two processes, of which the first does not always take the second along.
-        let children =
-            fs::read_to_string(format!("/proc/{service}/task/{service}/children")).unwrap_or_default();
         let _ = nix::sys::signal::kill(service, nix::sys::signal::Signal::SIGTERM);
         if wait(&mut self.service, PATIENCE).is_none() {
             let _ = self.service.kill();
         }
-        let holder = fs::read_to_string(self.base.join("x/libpod/tmp/pause.pid")).unwrap_or_default();
-        for pid in children.split_whitespace().chain([holder.trim()]) {
-            if let Ok(pid @ 2..) = pid.parse::<i32>() {
-                let _ = nix::sys::signal::kill(
-                    nix::unistd::Pid::from_raw(pid),
-                    nix::sys::signal::Signal::SIGKILL,
-                );
+        clear(&self.base);
+    }
+}
+
+/// Ends whatever belongs to an engine's folder, and removes it with its mounts. An ordinary user's engine is two processes
+/// and one that holds the namespaces; and of every engine, some come a second after a container or a command in it has
+/// ended: they mount the storage again.
+fn clear(base: &Path) {
+    let mark = base.display().to_string();
+    // With what comes after it: `/tmp/sp1-1` is not `/tmp/sp1-10`.
+    let marks = ["/", "\0"].map(|end| format!("{mark}{end}"));
+    let began = std::time::Instant::now();
+    while began.elapsed() < PATIENCE {
+        let left = mentioning(&marks.each_ref().map(String::as_str));
+        for (pid, _) in &left {
+            let pid = nix::unistd::Pid::from_raw(*pid);
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        let mut points: Vec<&str> = points.filter(|point| point.starts_with(&marks[0])).collect();
+        // The inner ones lie behind.
+        points.reverse();
+        for point in &points {
+            let _ = nix::mount::umount2(*point, nix::mount::MntFlags::MNT_DETACH);
+        }
+        // Never through a mount, which may be a folder of somebody else.
+        if left.is_empty() && points.is_empty() {
+            let _ = fs::remove_dir_all(base);
+            if !base.exists() {
+                return;
             }
         }
-        // Its storage may be a mount of its own.
-        let _ = nix::mount::umount(&self.base.join("g/overlay"));
-        let _ = fs::remove_dir_all(&self.base);
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    eprintln!("{mark} could not be removed: {:?}", mentioning(&marks.each_ref().map(String::as_str)));
+}
+
+/// Folders of test runs that are over, or were killed.
+fn sweep() {
+    for entry in fs::read_dir("/tmp").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let run = name.to_str().and_then(|name| name.strip_prefix("sp")?.split_once('-'));
+        let pid = run.and_then(|(pid, _)| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            clear(&entry.path());
+        }
     }
 }
 
