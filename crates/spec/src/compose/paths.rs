@@ -40,12 +40,31 @@ pub(super) fn inside(field: &Field<'_>, text: &str, findings: &mut Findings) -> 
         return None;
     }
     let path = normalize(Path::new(text));
-    let covers = ["/", "/proc", "/sys", "/dev"].iter().any(|own| path == Path::new(own));
-    if covers || path.starts_with("/proc") || path.starts_with("/sys") {
-        field.problem(findings, format!("nothing can be put at {}", super::problem::quote(text)));
-        return None;
+    let Some(hint) = taken(&path) else { return Some(path) };
+    let problem = field.problem(findings, format!("nothing can be put at {}", super::problem::quote(text)));
+    if !hint.is_empty() {
+        problem.hint(hint);
     }
-    Some(path)
+    None
+}
+
+/// Whether the seal has something of its own at a path that it cannot do without: then the hint, which may be empty.
+fn taken(path: &Path) -> Option<&'static str> {
+    const DEVICES: &[&str] = &[
+        "null", "zero", "full", "random", "urandom", "tty", "pts", "ptmx", "fd", "stdin", "stdout", "stderr",
+    ];
+    if ["/", "/dev"].iter().any(|own| path == Path::new(own)) || path.starts_with("/proc") || path.starts_with("/sys")
+    {
+        return Some("");
+    }
+    if path == Path::new("/etc") {
+        return Some("names and users are looked up there; choose a path below it, like `/etc/app`");
+    }
+    if ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"].iter().any(|own| path.starts_with(own)) {
+        return Some("it holds the names of the mesh; hosts outside of it are declared in `x-sinew.egress`");
+    }
+    let device = path.strip_prefix("/dev").ok()?.iter().next()?;
+    DEVICES.iter().any(|own| device == *own).then_some("every service has this device of its own")
 }
 
 /// A working folder in an image: absolute.

@@ -77,7 +77,11 @@ secrets: { key: { environment: KEY } }
     assert_eq!(seen(), "two2222two\n");
 
     // A launcher that takes over compares with what the one before it started.
-    let web = instances(&sandbox, "web").remove(0);
+    // The one that was replaced is shown until it has ended.
+    let web = until("one instance is left", PATIENCE, || {
+        let mut web = instances(&sandbox, "web");
+        (web.len() == 1 && web[0]["service_pid"].is_number()).then(|| web.remove(0))
+    });
     kill_launcher(&sandbox);
     up("2222");
     assert_eq!(instances(&sandbox, "web")[0]["service_pid"], web["service_pid"]);
