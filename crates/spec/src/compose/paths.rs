@@ -40,31 +40,42 @@ pub(super) fn inside(field: &Field<'_>, text: &str, findings: &mut Findings) -> 
         return None;
     }
     let path = normalize(Path::new(text));
-    let Some(hint) = taken(&path) else { return Some(path) };
+    let Err(Taken { hint }) = check_free(&path) else { return Some(path) };
     let problem = field.problem(findings, format!("nothing can be put at {}", super::problem::quote(text)));
-    if !hint.is_empty() {
+    if let Some(hint) = hint {
         problem.hint(hint);
     }
     None
 }
 
-/// Whether the seal has something of its own at a path that it cannot do without: then the hint, which may be empty.
-fn taken(path: &Path) -> Option<&'static str> {
+/// The seal has something of its own there that it cannot do without.
+struct Taken {
+    hint: Option<&'static str>,
+}
+
+fn check_free(path: &Path) -> Result<(), Taken> {
     const DEVICES: &[&str] = &[
         "null", "zero", "full", "random", "urandom", "tty", "pts", "ptmx", "fd", "stdin", "stdout", "stderr",
     ];
-    if ["/", "/dev"].iter().any(|own| path == Path::new(own)) || path.starts_with("/proc") || path.starts_with("/sys")
-    {
-        return Some("");
+    let taken = |hint| Err(Taken { hint });
+    let is_whole = ["/", "/dev"].iter().any(|own| path == Path::new(own));
+    if is_whole || path.starts_with("/proc") || path.starts_with("/sys") {
+        return taken(None);
     }
     if path == Path::new("/etc") {
-        return Some("names and users are looked up there; choose a path below it, like `/etc/app`");
+        return taken(Some("names and users are looked up there; choose a path below it, like `/etc/app`"));
     }
     if ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"].iter().any(|own| path.starts_with(own)) {
-        return Some("it holds the names of the mesh; hosts outside of it are declared in `x-sinew.egress`");
+        return taken(Some(
+            "it holds the names of the mesh; hosts outside of it are declared in `x-sinew.egress`",
+        ));
     }
-    let device = path.strip_prefix("/dev").ok()?.iter().next()?;
-    DEVICES.iter().any(|own| device == *own).then_some("every service has this device of its own")
+    match path.strip_prefix("/dev").ok().and_then(|below| below.iter().next()) {
+        Some(device) if DEVICES.iter().any(|own| device == *own) => {
+            taken(Some("every service has this device of its own"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A working folder in an image: absolute.
