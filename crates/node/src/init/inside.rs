@@ -46,6 +46,7 @@ enum Built {
         log_bytes_max: u64,
         map_all_users: bool,
         container: Option<SealContainer>,
+        notes: Vec<String>,
     },
     Failed {
         reason: Failure,
@@ -107,8 +108,10 @@ fn prepare(channel: &OwnedFd) -> Result<Seal, Failure> {
     let container = built.container.as_ref().map(|container| Box::new(Container::of(container)));
     let keeper = Keeper::new(built.trees);
     let around = Around::Seal { standing, hosts: hosts.into(), keeper, container };
-    Seal::new(around, listener, lifeline, log_folder, built.log_bytes_max, origin)
-        .map_err(|e| format!("prepare to serve: {e}"))
+    let mut seal = Seal::new(around, listener, lifeline, log_folder, built.log_bytes_max, origin)
+        .map_err(|e| format!("prepare to serve: {e}"))?;
+    built.notes.iter().for_each(|note| seal.note(note));
+    Ok(seal)
 }
 
 struct Parts {
@@ -119,6 +122,7 @@ struct Parts {
     log_bytes_max: u64,
     map_all_users: bool,
     container: Option<SealContainer>,
+    notes: Vec<String>,
 }
 
 fn receive(socket: &OwnedFd) -> Result<Parts, Failure> {
@@ -130,7 +134,7 @@ fn receive(socket: &OwnedFd) -> Result<Parts, Failure> {
     }
     match serde_json::from_slice(&buffer[..length]).map_err(|e| format!("take over what was built: {e}"))? {
         Built::Failed { reason } => Err(reason),
-        Built::Done { udp_egress, trees, lifeline, log_bytes_max, map_all_users, container } => {
+        Built::Done { udp_egress, trees, lifeline, log_bytes_max, map_all_users, container, notes } => {
             if sockets.len() != HANDED_OVER + udp_egress {
                 return Err(format!("{} descriptors were built", sockets.len()));
             }
@@ -138,7 +142,7 @@ fn receive(socket: &OwnedFd) -> Result<Parts, Failure> {
             let sockets = sockets.try_into().map_err(|_| "descriptors are missing".to_owned())?;
             let trees: io::Result<Vec<_>> = (0..trees).map(|_| receive_tree(socket)).collect();
             let trees = trees.map_err(|e| format!("take over what was built: {e}"))?;
-            Ok(Parts { sockets, udp_egress, trees, lifeline, log_bytes_max, map_all_users, container })
+            Ok(Parts { sockets, udp_egress, trees, lifeline, log_bytes_max, map_all_users, container, notes })
         }
     }
 }
@@ -190,20 +194,19 @@ fn build(spec: OwnedFd) -> Result<(Built, network::Sockets, File, Vec<Tree>), Fa
     if udp_egress > udp_egress_max {
         return Err(format!("{udp_egress} UDP destinations are declared; {udp_egress_max} are possible"));
     }
-    let (network, hosts, trees) = match &spec.container {
+    let (network, root::Built { hosts, trees, notes }) = match &spec.container {
         // Names, users and files are the engine's to make; here they are the host's.
         Some(container) => {
             let hosts = File::options().write(true).open(&container.hosts_file);
             let hosts = hosts.map_err(|e| format!("open {}: {e}", container.hosts_file.display()))?;
-            (network::build(&spec.egress)?, hosts, Vec::new())
+            (network::build(&spec.egress)?, root::Built { hosts, trees: Vec::new(), notes: Vec::new() })
         }
         None => {
             nix::unistd::sethostname(&spec.hostname).map_err(|e| format!("set the host name: {e}"))?;
             let network = network::build(&spec.egress)?;
             std::fs::write("/proc/sys/user/max_user_namespaces", "0")
                 .map_err(|e| format!("forbid further user namespaces: {e}"))?;
-            let (hosts, trees) = root::build(&spec)?;
-            (network, hosts, trees)
+            (network, root::build(&spec)?)
         }
     };
     let done = Built::Done {
@@ -213,6 +216,7 @@ fn build(spec: OwnedFd) -> Result<(Built, network::Sockets, File, Vec<Tree>), Fa
         log_bytes_max: spec.log_bytes_max,
         map_all_users: spec.map_all_users,
         container: spec.container,
+        notes,
     };
     Ok((done, network, hosts, trees))
 }

@@ -78,12 +78,20 @@ const SCRATCH: &str = "mode=755,size=10%,nr_inodes=131072";
 const WORKPLACE: &str = "/tmp";
 const LINKS_MAX: usize = 40;
 
-/// Builds the root and moves into it. The answer is `/etc/hosts`, open for writing (inside it is read-only), and what
-/// must be kept as the host has it.
-pub fn build(spec: &SealSpec) -> Result<(File, Vec<Tree>), Failure> {
-    let sources = Sources::open(spec)?;
+/// A root that the builder has moved into.
+pub struct Built {
+    /// `/etc/hosts`, open for writing: inside it is read-only.
+    pub hosts: File,
+    /// What must be kept as the host has it.
+    pub trees: Vec<Tree>,
+    /// For who reads the service's log.
+    pub notes: Vec<String>,
+}
+
+pub fn build(spec: &SealSpec) -> Result<Built, Failure> {
+    let mut sources = Sources::open(spec)?;
     let root = Root::make()?;
-    let hosts = root.fill(spec, &sources)?;
+    let hosts = root.fill(spec, &mut sources)?;
     root.clear_workshops()?;
     std::env::set_current_dir(&root.path).map_err(|e| format!("enter the new root: {e}"))?;
     sys::pivot_here().map_err(|e| format!("leave the host's root: {e}"))?;
@@ -91,7 +99,7 @@ pub fn build(spec: &SealSpec) -> Result<(File, Vec<Tree>), Failure> {
     let own = open_path(Path::new("/")).map_err(|e| format!("open the new root: {e}"))?;
     sys::restrict(own.as_fd(), READ_ONLY | NO_SET_UID | NO_DEVICES, false)
         .map_err(|e| format!("make the new root read-only: {e}"))?;
-    Ok((hosts, root.into_trees()))
+    Ok(Built { hosts, trees: root.into_trees(), notes: sources.notes })
 }
 
 /// The new root while it is put together.
@@ -142,7 +150,7 @@ impl Root {
         Ok(())
     }
 
-    fn fill(&self, spec: &SealSpec, sources: &Sources) -> Result<File, Failure> {
+    fn fill(&self, spec: &SealSpec, sources: &mut Sources) -> Result<File, Failure> {
         let host = READ_ONLY | NO_SET_UID | NO_DEVICES;
         for (name, source) in &sources.system {
             let place = Path::new("/").join(name);
@@ -371,16 +379,20 @@ impl Root {
             .map_err(|e| format!("make /dev read-only: {e}"))
     }
 
-    fn hide_sockets(&self, sources: &Sources) -> Result<(), Failure> {
-        let mut left = SEARCHED_MAX;
+    fn hide_sockets(&self, sources: &mut Sources) -> Result<(), Failure> {
+        let (mut left, mut found, mut is_whole) = (SEARCHED_MAX, Vec::new(), true);
         for (_, real, source) in &sources.shown {
             if let (Source::Folder(_), Some(at)) = (source, self.resolve(real)) {
-                for socket in sockets(&at, &mut left, DEPTH_MAX) {
-                    self.hide(&socket)?;
-                }
+                is_whole &= sockets(&at, &mut left, DEPTH_MAX, &mut found);
             }
         }
-        Ok(())
+        if !is_whole {
+            sources.notes.push(format!(
+                "the shown folders have more than {SEARCHED_MAX} entries: Unix sockets in them are hidden only as far as \
+                 they were searched"
+            ));
+        }
+        found.iter().try_for_each(|socket| self.hide(socket))
     }
 
     /// Covers an existing path of the new root by an empty, unreadable one of its kind.

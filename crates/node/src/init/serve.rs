@@ -224,10 +224,15 @@ impl Seal {
     /// What cannot be shown to the service is told to who reads its log.
     fn keep_trees(&mut self, told: bool) {
         let Around::Seal { keeper, .. } = &mut self.around else { return };
-        if let Some(trouble) = keeper.turn(told) {
-            let line = format!("sinew: {trouble}\n");
-            self.log.add(Stream::Error, &mut Vec::new(), line.as_bytes(), now_unix_ms(), Instant::now());
+        if let Some(trouble) = keeper.turn(told).map(str::to_owned) {
+            self.note(&trouble);
         }
+    }
+
+    /// A line of the service's log that is ours.
+    pub fn note(&mut self, text: &str) {
+        let line = format!("sinew: {text}\n");
+        self.log.add(Stream::Error, &mut Vec::new(), line.as_bytes(), now_unix_ms(), Instant::now());
     }
 
     /// Only processes of the launcher's user, outside of the seal, are served.

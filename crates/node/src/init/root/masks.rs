@@ -15,19 +15,28 @@ use crate::init::layer::Names;
 #[cfg(test)]
 mod tests;
 
-/// Without links in them, but for the last part.
 #[derive(Clone, Debug, Default)]
-pub struct Masks(BTreeSet<PathBuf>);
+pub struct Masks {
+    /// Without links in them, but for the last part.
+    paths: BTreeSet<PathBuf>,
+}
 
 impl Masks {
     /// What every seal hides, whatever the file says.
-    pub fn of_the_host(spec: &SealSpec, writable: &Writable) -> Self {
+    /// `notes`: what was not searched.
+    pub fn of_the_host(spec: &SealSpec, writable: &Writable, notes: &mut Vec<String>) -> Self {
         let etc = Path::new("/etc");
         let mut hidden: BTreeSet<PathBuf> = ETC_MASKED.iter().map(|name| etc.join(name)).collect();
         // Inside, root is the host's root to the file system: what only root may read is hidden.
         if spec.map_all_users {
             for folder in [etc, Path::new("/opt"), Path::new("/usr/local/etc")] {
-                unreadable(folder, &mut { SEARCHED_MAX }, &mut hidden);
+                if !unreadable(folder, &mut { SEARCHED_MAX }, &mut hidden) {
+                    notes.push(format!(
+                        "{} has more than {SEARCHED_MAX} entries: what others may not read is hidden only as far as it \
+                         was searched; give the service a `user:` that may not read it",
+                        folder.display()
+                    ));
+                }
             }
         }
         Self::default().and(hidden.iter(), writable)
@@ -54,7 +63,7 @@ impl Masks {
             let Ok(target) = fs::read_link(&at) else { continue };
             let behind: PathBuf = rest.iter().rev().collect();
             // Joined with nothing, a path would end with a slash.
-            self.0.insert(if rest.is_empty() { at.clone() } else { at.join(behind) });
+            self.paths.insert(if rest.is_empty() { at.clone() } else { at.join(behind) });
             links += 1;
             // A link that a service may have made says nothing about the rest of the host.
             if links > LINKS_MAX || !writable.follows(&at) {
@@ -66,13 +75,13 @@ impl Masks {
             }
             rest.extend(parts(&target));
         }
-        self.0.insert(at);
+        self.paths.insert(at);
     }
 
     /// As seen from `folder`, a path without links.
     pub fn below(&self, folder: &Path) -> Names {
         let mut names = Names::default();
-        for path in self.0.iter().filter_map(|path| path.strip_prefix(folder).ok()) {
+        for path in self.paths.iter().filter_map(|path| path.strip_prefix(folder).ok()) {
             names.hide(path);
         }
         names
@@ -80,7 +89,7 @@ impl Masks {
 
     /// Whether `path`, without links, is hidden or lies in what is.
     pub fn hide(&self, path: &Path) -> bool {
-        path.ancestors().any(|above| self.0.contains(above))
+        path.ancestors().any(|above| self.paths.contains(above))
     }
 }
 

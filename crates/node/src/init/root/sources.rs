@@ -28,6 +28,8 @@ pub struct Sources {
     pub mounts: Vec<Mounted>,
     pub granted_devices: Vec<(SealMount, Source)>,
     pub masks: Masks,
+    /// For who reads the service's log.
+    pub notes: Vec<String>,
 }
 
 /// What the file mounts.
@@ -76,7 +78,8 @@ impl Sources {
         }
         // The outer folder first, or it would cover the inner one.
         shown.sort_by(|a, b| a.1.cmp(&b.1));
-        let always = Masks::of_the_host(spec, &writable);
+        let mut notes = Vec::new();
+        let always = Masks::of_the_host(spec, &writable, &mut notes);
         let masks = always.and(&spec.masked, &writable);
         let mut mounts = Vec::new();
         for mount in &spec.mounts {
@@ -91,7 +94,7 @@ impl Sources {
         for device in &spec.devices {
             granted_devices.push((device.clone(), open(&device.source)?.1));
         }
-        Ok(Self { system, devices, shown, mounts, granted_devices, masks })
+        Ok(Self { system, devices, shown, mounts, granted_devices, masks, notes })
     }
 }
 

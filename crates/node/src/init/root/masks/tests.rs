@@ -13,7 +13,7 @@ fn places(name: &str, prepare: impl Fn(&Path), path: &str, written: &[&str]) -> 
     masks.add(&folder.join(path), &Writable::new(&written));
     fs::remove_dir_all(&folder).expect("clean");
     let short = |path: &PathBuf| path.strip_prefix(&folder).unwrap_or(path).display().to_string();
-    masks.0.iter().map(short).collect()
+    masks.paths.iter().map(short).collect()
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn links_in_a_circle_end() {
 
 #[test]
 fn what_lies_in_something_hidden_is_hidden() {
-    let masks = Masks(BTreeSet::from(["/srv/a".into()]));
+    let masks = Masks { paths: BTreeSet::from(["/srv/a".into()]) };
     assert!(masks.hide(Path::new("/srv/a")) && masks.hide(Path::new("/srv/a/b/c")));
     assert!(!masks.hide(Path::new("/srv")) && !masks.hide(Path::new("/srv/ab")));
 }
