@@ -382,7 +382,11 @@ fn meets_others(application: &Application, mounted: &Path) -> bool {
 
 fn never_shown(application: &Application, folders: &Folders) -> BTreeSet<PathBuf> {
     let mut masked: BTreeSet<PathBuf> = application.files.iter().cloned().collect();
-    masked.extend(FILES.iter().map(|name| application.folder.join(name)));
+    // Included projects have folders of their own.
+    let read_from: BTreeSet<&Path> = application.files.iter().filter_map(|file| file.parent()).collect();
+    for folder in read_from.into_iter().chain([application.folder.as_path()]) {
+        masked.extend(FILES.iter().map(|name| folder.join(name)));
+    }
     for base in [folders.state.parent(), folders.run.parent()].into_iter().flatten() {
         // A base that holds the project would cover it; then the application's own folders are covered alone.
         if application.folder.starts_with(base) {

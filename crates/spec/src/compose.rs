@@ -7,17 +7,21 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::application::Application;
 use crate::name::ApplicationName;
 
 mod application;
+mod assemble;
 mod container;
 mod dotenv;
+mod extends;
 mod fields;
 mod grants;
 mod graph;
 mod health;
+mod include;
 mod interpolate;
 pub mod keys;
 mod limits;
@@ -42,7 +46,8 @@ mod yaml;
 
 pub use problem::{Problem, Problems};
 
-use source::{At, Findings, SourceId};
+use assemble::{Assembly, Scope};
+use source::{At, Findings, Origin, SourceId};
 use variables::Replacement;
 use yaml::Node;
 
@@ -149,79 +154,48 @@ fn read_with(
         environment.extend(dotenv::parse(source, dotenv::Format::Compose, input.environment, findings));
     }
     environment.extend(input.environment.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let own = Rc::new(environment.clone());
+    let origin = Rc::new(Origin { folder: input.folder.clone(), environment: own.clone() });
+    sources.iter().for_each(|source| findings.set_origin(*source, &origin));
 
-    let documents = parse(&sources, findings)?;
-    let (name, root) = replace_and_merge(input, environment, documents, findings);
-    application::read(input, environment, name, &root, findings)
-}
-
-/// The documents of all files in order. `None`: one of them is not YAML, so that nothing can be said about the rest.
-fn parse(sources: &[SourceId], findings: &mut Findings) -> Option<Vec<Node>> {
-    let mut documents = Vec::new();
-    let mut readable = true;
-    for source in sources {
-        let Some(roots) = yaml::load(*source, findings) else {
-            readable = false;
-            continue;
-        };
-        let filled: Vec<Node> =
-            roots.into_iter().filter(|root| !matches!(root.value, yaml::Value::Null)).collect();
-        if filled.is_empty() {
-            findings.problem(At::start(*source), "", "the file is empty").hint(SMALLEST);
-            readable = false;
-        }
-        for root in filled {
-            if let yaml::Value::Mapping(_) = root.value {
-                documents.push(root);
-                continue;
-            }
-            findings
-                .problem(root.at, "", format!("a compose file is a mapping, found {}", root.kind()))
-                .hint(SMALLEST);
-            readable = false;
-        }
-    }
-    readable.then_some(documents)
-}
-
-fn replace_and_merge(
-    input: &ComposeInput<'_>,
-    environment: &BTreeMap<String, String>,
-    mut documents: Vec<Node>,
-    findings: &mut Findings,
-) -> (ApplicationName, Node) {
+    let mut documents = assemble::documents(&sources, findings)?;
     let mut replacement = Replacement::default();
-    // The name first: it is a variable for everything else.
-    for_entries(&mut documents, |entry| {
-        if entry.key == "name" {
-            replacement.replace(&mut entry.value, &mut "name".to_owned(), environment, findings);
-        }
-    });
-    let named = documents.iter().rev().find(|root| root.get("name").is_some());
-    let name = name::choose(input, environment, named.unwrap_or(&documents[0]), findings);
+    let name = application_name(input, environment, &mut documents, &mut replacement, findings);
     let mut variables = environment.clone();
     variables.insert("COMPOSE_PROJECT_NAME".to_owned(), name.to_string());
-    for_entries(&mut documents, |entry| {
-        // Extensions at the top hold anchors; what is used of them is replaced where it is used.
-        if entry.key != "name" && !entry.key.starts_with("x-") {
-            let mut path = String::new();
-            yaml::push_key(&mut path, &entry.key);
-            replacement.replace(&mut entry.value, &mut path, &variables, findings);
-        }
-    });
-    let mut documents = documents.into_iter();
-    let mut root = documents.next().expect("there is at least one file, and none is empty");
-    for document in documents {
-        merge::merge(&mut root, document, findings);
+    let mut assembly = Assembly::new(input, findings, replacement);
+    let scope = Scope { environment: own, variables: &variables, including: &[] };
+    let root = assembly.merge(documents, &scope);
+    let Assembly { further, broken, .. } = assembly;
+    if broken {
+        application::check_keys(&root, findings);
+        return None;
     }
-    merge::settle(&mut root);
-    (name, root)
+    let application::Read { mut application, granted } =
+        application::read(input, environment, name, &root, findings)?;
+    environment.extend(granted);
+    for file in further {
+        if !application.files.contains(&file) {
+            application.files.push(file);
+        }
+    }
+    Some(application)
 }
 
-fn for_entries(documents: &mut [Node], mut each: impl FnMut(&mut yaml::Entry)) {
-    for document in documents {
-        if let yaml::Value::Mapping(entries) = &mut document.value {
-            entries.iter_mut().for_each(&mut each);
+/// The name first: it is a variable for everything else.
+fn application_name(
+    input: &ComposeInput<'_>,
+    environment: &BTreeMap<String, String>,
+    documents: &mut [Node],
+    replacement: &mut Replacement,
+    findings: &mut Findings,
+) -> ApplicationName {
+    for document in &mut *documents {
+        let yaml::Value::Mapping(entries) = &mut document.value else { continue };
+        for entry in entries.iter_mut().filter(|entry| entry.key == "name") {
+            replacement.replace(&mut entry.value, &mut "name".to_owned(), environment, findings);
         }
     }
+    let named = documents.iter().rev().find(|root| root.get("name").is_some());
+    name::choose(input, environment, named.unwrap_or(&documents[0]), findings)
 }

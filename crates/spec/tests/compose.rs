@@ -1,5 +1,6 @@
 //! Every file under `tests/compose/`: `NAME.yaml` is read and what comes out is compared with `NAME.expected`, to the
-//! letter. `NAME.override.yaml` is a second file, `NAME.env` the `.env` beside them. Lines that begin with `#!` say what
+//! letter. `NAME.override.yaml` is a second file, `NAME.env` the `.env` beside them; what they refer to lies under `more/`.
+//! Lines that begin with `#!` say what
 //! the command line would: `#! -p shop`, `#! --profile debug`, `#! orders`, `#! KEY=value` (environment).
 //!
 //! `UPDATE_EXPECTED=1` writes the expected files anew; then look at the difference.
@@ -23,7 +24,7 @@ impl Reader for Files {
             Some("/app/app.env") => "# shared\nLEVEL=info\nGREETING=\"hello ${WHO:-world}\"\nRAW='$HOME'\n",
             Some("/app/broken.env") => "GOOD=1\nthis is not a line\nOPEN=\"never closed\n",
             Some("/app/secret.env") => return Err(io::ErrorKind::PermissionDenied.into()),
-            _ => return Err(io::ErrorKind::NotFound.into()),
+            _ => return std::fs::read_to_string(more(path).ok_or(io::ErrorKind::NotFound)?),
         };
         Ok(text.to_owned())
     }
@@ -36,9 +37,23 @@ impl Reader for Files {
             "/app" | "/app/src" | "/app/data" | "/home/ada" | "/home/ada/models" | "/dev/snd"
             | "/opt/tools" => Some(PathKind::Folder),
             "/dev/ttyUSB0" => Some(PathKind::Device),
-            _ => None,
+            _ => kind(&more(path)?),
         }
     }
+}
+
+/// Where a file of the pretended folder really lies.
+fn more(path: &Path) -> Option<PathBuf> {
+    Some(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/compose/more")
+            .join(path.strip_prefix(FOLDER).ok()?),
+    )
+}
+
+fn kind(path: &Path) -> Option<PathKind> {
+    let found = std::fs::metadata(path).ok()?;
+    Some(if found.is_dir() { PathKind::Folder } else { PathKind::File })
 }
 
 #[test]
@@ -127,8 +142,7 @@ fn examples_give_neither_problems_nor_warnings() {
         }
 
         fn kind(&self, path: &Path) -> Option<PathKind> {
-            let found = std::fs::metadata(path).ok()?;
-            Some(if found.is_dir() { PathKind::Folder } else { PathKind::File })
+            kind(path)
         }
     }
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");

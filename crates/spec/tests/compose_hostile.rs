@@ -61,7 +61,7 @@ fn corpus() -> Vec<String> {
 }
 
 /// Pieces that mean something somewhere in a compose file.
-const PIECES: [&str; 40] = [
+const PIECES: [&str; 45] = [
     "\n",
     "  ",
     "    ",
@@ -96,6 +96,11 @@ const PIECES: [&str; 40] = [
     "health: {tcp: 1}",
     "depends_on: [web]",
     "null",
+    "extends: web\n",
+    "extends: {file: ab, service: web}\n",
+    "include: [abc, {path: [ab, abcd]}]\n",
+    "include:\n",
+    "  - ab\n",
     "-1",
     "1e9",
     "\t",
@@ -173,6 +178,15 @@ fn long_inputs_end_quickly_with_a_reason() {
         let loaded = check(&[text], "");
         assert!(loaded.application.is_err());
     }
+    // What refers to itself under ever longer names, and what is copied again and again.
+    let deeper = "include: [a/bcd, ab/cde, abc/def]\nservices: {a: {command: [a]}}";
+    assert!(check(&[deeper], deeper).application.is_err());
+    let chain = many(&|i| format!("  s{i}: {{extends: {{file: /p/{i:03}, service: s}}}}\n"), 900);
+    assert!(check(&[&format!("services:\n{chain}")], "services: {s: {command: [a]}}").application.is_err());
+    let all = many(&|i| format!("k{i}: 1, "), 4_000);
+    let copies = many(&|i| format!("  s{i}: {{extends: base}}\n"), 900);
+    let base = format!("services:\n  base: {{command: [a], labels: {{{all}}}}}\n{copies}");
+    assert!(check(&[&base], "").application.is_err());
     let environment = format!("A={}\n{}", "x".repeat(1000), many(&|_| "A=$A$A\n".to_owned(), 64));
     assert!(check(&["services: {a: {command: [a]}}"], &environment).application.is_err());
 }

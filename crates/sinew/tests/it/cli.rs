@@ -117,7 +117,7 @@ fn all_problems_of_a_file_come_together() {
             &sandbox.sinew(&command),
             2,
             &[
-                "compose.yaml:3:5: `extends` is not supported",
+                "compose.yaml:3:14: this file has no service `base`",
                 "compose.yaml:4:5: `prots` is not a key of a service",
                 "hint: did you mean `ports`?",
                 "compose.yaml:7:",
@@ -139,7 +139,7 @@ fn errors_are_json_when_json_is_wanted() {
     assert_eq!(error["code"], "invalid_file");
     assert_eq!(error["problems"].as_array().map(Vec::len), Some(3));
     let first = &error["problems"][0];
-    assert_eq!((&first["line"], &first["column"]), (&3.into(), &5.into()));
+    assert_eq!((&first["line"], &first["column"]), (&3.into(), &14.into()));
     assert_eq!(first["path"], "services.orders.extends");
 
     for (typed, code, word) in [

@@ -1,6 +1,7 @@
 //! What services of a file see of each other's files, while somebody works in the project folder.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::harness::{Sandbox, until, users};
@@ -43,6 +44,56 @@ fn a_secret_that_an_editor_saves_is_not_shown_to_other_services() {
         until("the program as it was saved", Duration::from_secs(20), || {
             (cat("a", "app.py").stdout == "second").then_some(())
         });
+        sandbox.sinew(&["down"]).ok();
+        assert_eq!(sandbox.left_over(), Vec::<String>::new());
+    }
+}
+
+/// Files of included projects and of extended services, also those that are made only later.
+#[test]
+fn what_an_application_includes_is_hidden_and_in_its_bundle() {
+    let includes = "include: [{path: [part/compose.yaml, part/more.yaml], env_file: part/part.env}]
+services:
+  a: { extends: { file: base/base.yaml, service: base } }
+";
+    let hidden = ["part/compose.yaml", "part/more.yaml", "part/part.env", "part/.env", "base/base.yaml"];
+    for user in users() {
+        let sandbox = Sandbox::new(user, "parts");
+        sandbox.write("compose.yaml", includes);
+        let part = format!("services:\n  b: {{ command: [sleep, \"1000\"] }} # {SECRET}\n");
+        sandbox.write("part/compose.yaml", &part);
+        sandbox.write("part/more.yaml", &format!("services: {{ b: {{ environment: [KEY] }} }} # {SECRET}\n"));
+        sandbox.write("part/part.env", &format!("KEY={SECRET}\n"));
+        sandbox.write("part/shown.txt", "shown");
+        sandbox.write(
+            "base/base.yaml",
+            &format!("services: {{ base: {{ command: [sleep, \"1000\"] }} }} # {SECRET}\n"),
+        );
+        sandbox.sinew(&["up", "-d"]).ok();
+        sandbox.write("part/.env", &format!("LATER={SECRET}\n"));
+        let cat = |service: &str, path: &str| {
+            let path = sandbox.folder.join(path).display().to_string();
+            sandbox.sinew(&["exec", service, "--", "cat", &path])
+        };
+        for service in ["a", "b"] {
+            assert_eq!(cat(service, "part/shown.txt").stdout, "shown", "{user:?}: {service}");
+            for path in hidden {
+                let seen = cat(service, path);
+                assert!(!seen.stdout.contains(SECRET), "{user:?}: {service} reads {path}");
+            }
+        }
+        let key = sandbox.sinew(&["exec", "b", "--", "sh", "-c", "echo $KEY; pwd"]).ok().stdout;
+        assert_eq!(key, format!("{SECRET}\n{}\n", sandbox.folder.join("part").display()));
+        sandbox.sinew(&["bundle", "save", "parts.bundle"]).ok();
+        let names = Command::new("tar")
+            .args(["-tf", "parts.bundle"])
+            .current_dir(&sandbox.folder)
+            .output()
+            .expect("tar");
+        let names = String::from_utf8(names.stdout).expect("UTF-8");
+        for path in hidden.iter().filter(|path| **path != "part/.env") {
+            assert!(names.lines().any(|name| name.ends_with(path)), "{path} is not in the bundle:\n{names}");
+        }
         sandbox.sinew(&["down"]).ok();
         assert_eq!(sandbox.left_over(), Vec::<String>::new());
     }

@@ -13,7 +13,7 @@ use super::keys::Section;
 use super::problem::quote;
 use super::service::{Context, Draft};
 use super::source::{At, Findings};
-use super::yaml::Node;
+use super::yaml::{Node, Value};
 use super::{ComposeInput, PathKind, graph, paths, programs, service};
 
 pub(super) const SERVICES_MAX: usize = 1_000;
@@ -74,16 +74,17 @@ pub(super) fn read(
     name: ApplicationName,
     root: &Node,
     findings: &mut Findings,
-) -> Option<Application> {
+) -> Option<Read> {
     let field = Field { node: root, path: String::new() };
     let keys = field.keys(Section::Top, findings)?;
+    let mut granted = BTreeMap::new();
     let top = Top {
         volumes: volumes(&keys, findings),
         networks: networks(&keys, findings),
-        secrets: contents(&keys, "secrets", Section::Secret, input, environment, findings),
-        configs: contents(&keys, "configs", Section::Config, input, environment, findings),
+        secrets: contents(&keys, "secrets", Section::Secret, input, environment, &mut granted, findings),
+        configs: contents(&keys, "configs", Section::Config, input, environment, &mut granted, findings),
     };
-    let (drafts, env_files) = services(&keys, root, input, environment, &name, &top, findings);
+    let (drafts, env_files) = services(&keys, root, input, &name, &top, findings);
     let services = graph::select(drafts, root, input, environment, findings);
     // Otherwise what uses it may just be what is wrong.
     if !findings.has_problems() {
@@ -112,7 +113,28 @@ pub(super) fn read(
     let mut files: Vec<_> = input.files.iter().map(|(path, _)| path.clone()).collect();
     files.extend(input.dotenv.iter().map(|(path, _)| path.clone()));
     files.extend(env_files);
-    Some(Application { name, folder: input.folder.clone(), files, services, volumes })
+    let application = Application { name, folder: input.folder.clone(), files, services, volumes };
+    Some(Read { application, granted })
+}
+
+pub(super) struct Read {
+    pub application: Application,
+    /// Variables of included projects that secrets and configs name.
+    pub granted: BTreeMap<String, String>,
+}
+
+/// What can be said of a file when something of it is missing as a whole: which keys it has.
+pub(super) fn check_keys(root: &Node, findings: &mut Findings) {
+    let field = Field { node: root, path: String::new() };
+    let Some(services) = field.keys(Section::Top, findings).and_then(|keys| keys.get("services").cloned())
+    else {
+        return;
+    };
+    for entry in services.entries(findings).unwrap_or_default() {
+        if let Value::Mapping(_) = entry.value.value {
+            Field::of(entry, &services.path).keys(Section::Service, findings);
+        }
+    }
 }
 
 /// With the `env_file`s that were read.
@@ -120,7 +142,6 @@ fn services<'a>(
     keys: &Keys<'a>,
     root: &Node,
     input: &ComposeInput<'_>,
-    environment: &BTreeMap<String, String>,
     name: &ApplicationName,
     top: &Top,
     findings: &mut Findings,
@@ -138,12 +159,12 @@ fn services<'a>(
         field.problem(findings, format!("there are more than {SERVICES_MAX} services"));
         return none;
     }
-    let mut context = Context { input, environment, name, top, findings, env_files: BTreeMap::new() };
+    let mut context = Context { input, name, top, findings, env_files: BTreeMap::new() };
     let drafts = entries
         .iter()
         .map(|entry| service::read(&Field::of(entry, &field.path), &entry.key, entry.key_at, &mut context))
         .collect();
-    (drafts, context.env_files.into_keys().map(|(path, _)| path).collect())
+    (drafts, context.env_files.into_keys().map(|(path, _, _)| path).collect())
 }
 
 /// Each entry of a top-level mapping, with its keys; a missing value is an empty mapping.
@@ -220,6 +241,7 @@ fn contents(
     section: Section,
     input: &ComposeInput<'_>,
     environment: &BTreeMap<String, String>,
+    granted: &mut BTreeMap<String, String>,
     findings: &mut Findings,
 ) -> Names<Option<FileContent>> {
     let kind = if section == Section::Secret { "secret" } else { "config" };
@@ -245,7 +267,7 @@ fn contents(
                     .hint(format!("give it one of {}", sources.join(", ")));
                 None
             }
-            [source] => content(source, input, environment, findings),
+            [source] => content(source, input, environment, granted, findings),
             [_, second, ..] => {
                 second.problem(findings, format!("the {kind} {} has more than one source", quote(name)));
                 None
@@ -262,6 +284,7 @@ fn content(
     source: &Field<'_>,
     input: &ComposeInput<'_>,
     environment: &BTreeMap<String, String>,
+    granted: &mut BTreeMap<String, String>,
     findings: &mut Findings,
 ) -> Option<FileContent> {
     match source.name() {
@@ -273,7 +296,15 @@ fn content(
         }
         "environment" => {
             let name = source.filled(findings)?;
-            if !environment.contains_key(name) {
+            let own = findings.origin(source.at()).environment.get(name).cloned();
+            if let Some(value) = own
+                && !environment.contains_key(name)
+                && *granted.entry(name.to_owned()).or_insert_with(|| value.clone()) != value
+            {
+                let what = format!("two included projects give {} different values", quote(name));
+                source.problem(findings, what).hint("give the variables names of their own");
+            }
+            if !environment.contains_key(name) && !granted.contains_key(name) {
                 source
                     .problem(findings, format!("the variable {} is not set", quote(name)))
                     .hint("set it in the environment or in `.env`");

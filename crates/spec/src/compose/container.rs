@@ -196,14 +196,14 @@ fn build(field: &Field<'_>, context: &mut Context<'_>) -> Option<ImageBuild> {
             let text = field.filled(context.findings)?;
             folder(field, text, context)?
         }
-        None => context.input.folder.clone(),
+        None => context.findings.origin(field.at()).folder.clone(),
     };
     if let Some(field) = keys.get("dockerfile") {
         build.dockerfile = PathBuf::from(field.filled(context.findings)?);
     }
     if let Some(field) = keys.get_filled("args") {
         for pair in field.pairs(context.findings).unwrap_or_default() {
-            if let Some(value) = pair.value.or_else(|| context.environment.get(&pair.key).cloned()) {
+            if let Some(value) = pair.value.or_else(|| context.variable(pair.at, &pair.key)) {
                 build.arguments.insert(pair.key, value);
             }
         }

@@ -11,7 +11,9 @@ pub use table::KEYS;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Section {
     Top,
+    Include,
     Service,
+    Extends,
     Healthcheck,
     Deploy,
     DeployResources,
@@ -43,9 +45,11 @@ pub enum Section {
 }
 
 impl Section {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::Top,
+        Self::Include,
         Self::Service,
+        Self::Extends,
         Self::Healthcheck,
         Self::Deploy,
         Self::DeployResources,
@@ -80,7 +84,9 @@ impl Section {
     pub fn describe(self) -> &'static str {
         match self {
             Self::Top => "the top level",
+            Self::Include => "an entry of `include`",
             Self::Service => "a service",
+            Self::Extends => "`extends`",
             Self::Healthcheck => "`healthcheck`",
             Self::Deploy => "`deploy`",
             Self::DeployResources => "`deploy.resources`",
@@ -116,7 +122,9 @@ impl Section {
     pub fn place(self) -> &'static str {
         match self {
             Self::Top => "(top level)",
+            Self::Include => "include[]",
             Self::Service => "services.*",
+            Self::Extends => "services.*.extends",
             Self::Healthcheck => "services.*.healthcheck",
             Self::Deploy => "services.*.deploy",
             Self::DeployResources => "services.*.deploy.resources",

@@ -47,6 +47,11 @@ pub(super) fn merge(base: &mut Node, over: Node, findings: &mut Findings) {
     merge_at(base, over, &mut Vec::new(), findings);
 }
 
+/// Merges what a service says into what it extends.
+pub(super) fn merge_service(base: &mut Node, over: Node, name: &str, findings: &mut Findings) {
+    merge_at(base, over, &mut vec!["services".to_owned(), name.to_owned()], findings);
+}
+
 fn merge_at(base: &mut Node, over: Node, path: &mut Vec<String>, findings: &mut Findings) {
     let names: Vec<&str> = path.iter().map(String::as_str).collect();
     let rule = rule(&names);

@@ -6,7 +6,7 @@ use super::fields::Field;
 use super::source::Findings;
 use super::{ComposeInput, PathKind};
 
-/// A host path: `~` is the home folder, relative ones start from the project folder.
+/// A host path: `~` is the home folder, relative ones start from the folder of the project that says it.
 pub(super) fn host(
     field: &Field<'_>,
     text: &str,
@@ -29,7 +29,7 @@ pub(super) fn host(
         };
         return Some(normalize(&Path::new(home).join(below.trim_start_matches('/'))));
     }
-    Some(normalize(&input.folder.join(text)))
+    Some(normalize(&findings.origin(field.at()).folder.join(text)))
 }
 
 /// A path inside of the seal: absolute.

@@ -72,6 +72,7 @@ fn comes_later(service: &Service, program: &str, input: &ComposeInput<'_>, build
     }
     let path = service.working_dir.join(Path::new(program));
     let mounted = service.mounts.iter().any(|mount| path.starts_with(&mount.target));
+    let built = service.build.iter().any(|build| path.starts_with(&build.working_dir));
     let granted = service.files.iter().any(|grant| path == grant.target);
-    mounted || granted || (builds && path.starts_with(&input.folder))
+    mounted || granted || (builds && (path.starts_with(&input.folder) || built))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use crate::application::Service;
 use crate::name::{ApplicationName, ServiceName};
@@ -21,14 +22,22 @@ use super::{
 /// What reading a service needs to know.
 pub(super) struct Context<'a> {
     pub input: &'a ComposeInput<'a>,
-    /// The process's over `.env`.
-    pub environment: &'a BTreeMap<String, String>,
     /// The application's.
     pub name: &'a ApplicationName,
     pub top: &'a Top,
     pub findings: &'a mut Findings,
     /// Those that were read: several services often share one.
-    pub env_files: BTreeMap<(PathBuf, bool), Vec<(String, String)>>,
+    pub env_files: BTreeMap<EnvFile, Vec<(String, String)>>,
+}
+
+/// A file, whether it is `raw`, and the environment that its variables are taken from.
+pub(super) type EnvFile = (PathBuf, bool, *const BTreeMap<String, String>);
+
+impl Context<'_> {
+    /// Of the project that the place belongs to.
+    pub fn variable(&self, at: At, name: &str) -> Option<String> {
+        self.findings.origin(at).environment.get(name).cloned()
+    }
 }
 
 /// A service and the places of what can only be checked when all services are known.
@@ -52,14 +61,19 @@ const COMMAND_BYTES_MAX: usize = 32 * 1024;
 
 pub(super) fn read(field: &Field<'_>, name: &str, at: At, context: &mut Context<'_>) -> Draft {
     check_name(name, at, &field.path, context.findings);
+    let working_dir = context.findings.origin(at).folder.clone();
     let mut draft = Draft {
-        service: Service { working_dir: context.input.folder.clone(), ..Service::new(name, Vec::new()) },
+        service: Service { working_dir, ..Service::new(name, Vec::new()) },
         profiles: BTreeSet::new(),
         published_at: Vec::new(),
         depends_at: Vec::new(),
         egress_at: Vec::new(),
         working_dir_at: None,
     };
+    if field.node.failed {
+        field.keys(Section::Service, context.findings);
+        return draft;
+    }
     if field.is_null() {
         let what = format!("the service {} has no content", quote(name));
         context
@@ -132,8 +146,7 @@ fn command(
         words
     });
     let words = || parts.iter().flatten().flatten();
-    let unsupported = ["extends", "provider"];
-    let elsewhere = is_container || unsupported.iter().any(|key| field.node.get(key).is_some());
+    let elsewhere = is_container || field.node.get("provider").is_some();
     if words().next().is_none() && known && !elsewhere {
         context
             .findings
@@ -214,7 +227,7 @@ fn environment(keys: &Keys<'_>, context: &mut Context<'_>) -> BTreeMap<String, S
             let line = context.findings.mention(first, pair.at);
             context.findings.warning(pair.at, pair.path, what).hint(format!("the first is on {line}"));
         }
-        match pair.value.or_else(|| context.environment.get(&pair.key).cloned()) {
+        match pair.value.or_else(|| context.variable(pair.at, &pair.key)) {
             Some(value) => environment.insert(pair.key, value),
             // As in Compose: a variable that is passed on and not set is not set inside either.
             None => environment.remove(&pair.key),
@@ -250,7 +263,8 @@ fn env_file(item: &Field<'_>, context: &mut Context<'_>) -> Option<Vec<(String, 
     }
     let text = path_field.filled(context.findings)?;
     let path = paths::host(&path_field, text, context.input, context.findings)?;
-    let key = (path.clone(), format == Format::Raw);
+    let origin = context.findings.origin(path_field.at()).clone();
+    let key = (path.clone(), format == Format::Raw, Rc::as_ptr(&origin.environment));
     if let Some(pairs) = context.env_files.get(&key) {
         return Some(pairs.clone());
     }
@@ -276,7 +290,7 @@ fn env_file(item: &Field<'_>, context: &mut Context<'_>) -> Option<Vec<(String, 
         }
     };
     let source = context.findings.add_source(&path, &text, false);
-    let pairs = dotenv::parse(source, format, context.environment, context.findings);
+    let pairs = dotenv::parse(source, format, &origin.environment, context.findings);
     context.env_files.insert(key, pairs.clone());
     Some(pairs)
 }

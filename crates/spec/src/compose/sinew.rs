@@ -94,7 +94,7 @@ fn build(field: &Field<'_>, context: &mut Context<'_>) -> Vec<BuildCommand> {
 }
 
 fn one_build(field: &Field<'_>, context: &mut Context<'_>) -> Option<BuildCommand> {
-    let folder = context.input.folder.clone();
+    let folder = context.findings.origin(field.at()).folder.clone();
     let Value::Mapping(_) = field.node.value else {
         return Some(BuildCommand { command: build_words(field, context.findings)?, working_dir: folder });
     };

@@ -1,6 +1,6 @@
 //! Texts and places in them, and the list of what was found.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -33,7 +33,17 @@ impl At {
     }
 }
 
+/// What the words of a text mean: the project that it belongs to.
+#[derive(Debug, Default)]
+pub(super) struct Origin {
+    /// What relative paths start from; absolute.
+    pub folder: PathBuf,
+    /// Over `.env`: what variables are taken from.
+    pub environment: Rc<BTreeMap<String, String>>,
+}
+
 struct Source {
+    origin: Rc<Origin>,
     path: PathBuf,
     text: Rc<str>,
     /// Whether its lines may be shown.
@@ -72,14 +82,23 @@ impl Kept {
 
 impl Findings {
     pub fn add_source(&mut self, path: &Path, text: &str, shown: bool) -> SourceId {
-        self.push(Source { path: path.to_owned(), text: text.into(), shown })
+        self.push(Source { origin: Rc::default(), path: path.to_owned(), text: text.into(), shown })
     }
 
-    /// A further document of the same file.
+    /// A further document of the same file, or a further layer of the same document.
     pub fn add_document(&mut self, of: SourceId) -> SourceId {
-        let Source { path, text, shown } = &self.sources[usize::from(of.0)];
-        let source = Source { path: path.clone(), text: text.clone(), shown: *shown };
+        let Source { origin, path, text, shown } = &self.sources[usize::from(of.0)];
+        let source = Source { origin: origin.clone(), path: path.clone(), text: text.clone(), shown: *shown };
         self.push(source)
+    }
+
+    /// Before the text is read: its documents have it too.
+    pub fn set_origin(&mut self, source: SourceId, origin: &Rc<Origin>) {
+        self.sources[usize::from(source.0)].origin = origin.clone();
+    }
+
+    pub fn origin(&self, at: At) -> &Rc<Origin> {
+        &self.sources[usize::from(at.source.0)].origin
     }
 
     fn push(&mut self, source: Source) -> SourceId {

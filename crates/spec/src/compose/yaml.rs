@@ -27,7 +27,7 @@ pub(super) struct Node {
     pub at: At,
     pub value: Value,
     pub merge: Merge,
-    /// What is wrong with it was said already; it reads as nothing.
+    /// What is wrong with it was said already; it is not read.
     pub failed: bool,
 }
 

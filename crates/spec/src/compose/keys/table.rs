@@ -46,8 +46,12 @@ pub static KEYS: &[Key] = &[
     yes(Top, "configs", ""),
     yes(Top, "secrets", ""),
     mute(Top, "version", "it is obsolete; remove it"),
-    no(Top, "include", "it comes with a later version; give several files: `-f one.yaml -f two.yaml`"),
+    part(Top, "include", "files of this host"),
     no(Top, "models", "run the model's server as a service"),
+    //
+    yes(Include, "path", "one file, or several that are merged; relative to the project that includes"),
+    yes(Include, "project_directory", "default: the folder of the first file"),
+    yes(Include, "env_file", "default: `.env` in the project directory; the outer project's variables win"),
     //
     yes(Service, "command", "a list, or a string that is split into words (no shell runs it)"),
     yes(Service, "entrypoint", "stands before `command`"),
@@ -119,7 +123,7 @@ pub static KEYS: &[Key] = &[
     ),
     yes(Service, "ulimits", "containers"),
     yes(Service, "shm_size", "containers"),
-    no(Service, "extends", "it comes with a later version; share with a YAML anchor: `<<: *name`"),
+    part(Service, "extends", "a service of the same file or of a file of this host"),
     no(Service, "tty", "a service has no terminal; work inside with `sinew exec SERVICE -- COMMAND`"),
     no(Service, "attach", "`sinew logs SERVICE` shows one service's output"),
     yes(Service, "logging", "how much of the output is kept; see it with `sinew logs`"),
@@ -173,6 +177,9 @@ pub static KEYS: &[Key] = &[
     no(Service, "models", "run the model's server as a service"),
     no(Service, "volumes_from", "name each volume under `volumes`"),
     no(Service, "develop", "use `sinew restart SERVICE` after a change"),
+    //
+    yes(Extends, "service", ""),
+    yes(Extends, "file", "its relative paths start from its own folder; default: the same file"),
     //
     yes(Healthcheck, "test", "`[CMD, …]`, `[CMD-SHELL, …]`, `[NONE]`, or a string for the shell"),
     yes(Healthcheck, "interval", "default 30s"),

@@ -27,11 +27,13 @@ fn file(section: Section, key: &str) -> String {
     match section {
         Section::Top if key == "services" => "services: ".to_owned(),
         Section::Top => format!("services: {{a: {{command: [a]}}}}\n{key}: "),
+        Section::Include => format!("services: {{a: {{command: [a]}}}}\ninclude: [{{{key}: }}]"),
         Section::Service => format!("services: {{a: {{{key}: }}}}"),
         Section::Network => top("networks"),
         Section::Volume => top("volumes"),
         Section::Secret => top("secrets"),
         Section::Config => top("configs"),
+        Section::Extends => service(&format!("extends: {{{key}: }}")),
         Section::Healthcheck => service(&format!("healthcheck: {{{key}: }}")),
         Section::Deploy => service(&format!("deploy: {{{key}: }}")),
         Section::DeployResources => service(&format!("deploy: {{resources: {{{key}: }}}}")),
