@@ -38,6 +38,8 @@ mod answer;
 mod gateway;
 mod prepare;
 mod report;
+#[cfg(test)]
+mod tests;
 mod update;
 
 pub use adopt::{clean, earlier_application, earlier_posture, earlier_published};
@@ -122,9 +124,11 @@ fn hash(service: &Service, contents: Contents) -> u64 {
     record::hash(service) ^ contents.number()
 }
 
-/// Two instances of different versions would write to the same files or hold the same device.
+/// Two instances of different versions would write to the same files or hold the same device, or the file says so.
 fn may_run_beside(service: &Service) -> bool {
-    service.devices.is_empty() && service.mounts.iter().all(|mount| mount.read_only)
+    !service.replacing.stop_first
+        && service.devices.is_empty()
+        && service.mounts.iter().all(|mount| mount.read_only)
 }
 
 struct Running {

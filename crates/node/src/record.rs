@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sinew_spec::application::{Application, Service, ServicePosture};
+use sinew_spec::application::{Application, Replacing, Service, ServicePosture};
 use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::proxy::Published;
 use sinew_spec::seal::{Command, PROTOCOL, PROTOCOL_OLDEST};
@@ -115,6 +115,7 @@ pub fn hash(service: &Service) -> u64 {
     essence.build.clear();
     essence.depends_on.clear();
     essence.log_bytes_max = None;
+    essence.replacing = Replacing::default();
     for published in &mut essence.published {
         published.published = None;
         published.host = std::net::Ipv4Addr::LOCALHOST.into();
@@ -187,6 +188,8 @@ mod tests {
         let service = Service::new("orders", vec!["true".into()]);
         let mut changed = service.clone();
         changed.replicas = 7;
+        changed.replacing.stop_first = true;
+        changed.replacing.update_watch_ms = Some(5_000);
         assert_eq!(hash(&service), hash(&changed));
         changed.command.push("x".into());
         assert_ne!(hash(&service), hash(&changed));

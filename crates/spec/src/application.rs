@@ -87,6 +87,28 @@ pub struct Service {
     /// `None`: it runs as a process of this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
+    /// `deploy.update_config` and `rollback_config`.
+    #[serde(default, skip_serializing_if = "Replacing::is_usual")]
+    pub replacing: Replacing,
+}
+
+/// How instances of one version are replaced by those of another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replacing {
+    /// An old one is stopped before the new one is started.
+    pub stop_first: bool,
+    /// How long `sinew update` watches this service's new version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_watch_ms: Option<u64>,
+    /// How long `sinew rollback` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_watch_ms: Option<u64>,
+}
+
+impl Replacing {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a container has beyond what every service has.
@@ -186,6 +208,7 @@ impl Service {
             tmpfs: Vec::new(),
             log_bytes_max: None,
             container: None,
+            replacing: Replacing::default(),
         }
     }
 

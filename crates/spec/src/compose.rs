@@ -35,6 +35,7 @@ mod paths;
 mod ports;
 pub mod problem;
 mod programs;
+mod replacing;
 mod service;
 mod sinew;
 mod source;

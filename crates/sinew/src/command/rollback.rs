@@ -33,7 +33,7 @@ pub struct Arguments {
     /// Show what would change
     #[arg(long)]
     dry_run: bool,
-    /// How long the old versions must go on well before they are kept [default: 30s]
+    /// How long the old versions must go on well before they are kept [default: `monitor` of the file, else 30s]
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     watch: Option<Duration>,
 }

@@ -44,7 +44,7 @@ pub struct Arguments {
     /// Pull the images and show what would change; nothing is replaced
     #[arg(long)]
     dry_run: bool,
-    /// How long the new versions must go on well before they are kept [default: 30s]
+    /// How long the new versions must go on well before they are kept [default: `monitor` of the file, else 30s]
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     watch: Option<Duration>,
 }
@@ -205,6 +205,19 @@ impl Site {
         context.terminal.print(&out)
     }
 
+    /// The longest that the file wants for one of the services.
+    fn watch(&self, cause: Cause, updates: &[ServiceUpdate]) -> Duration {
+        let stated = |update: &ServiceUpdate| {
+            let replacing = &self.application.services.get(&update.service)?.replacing;
+            match cause {
+                Cause::Update => replacing.update_watch_ms,
+                Cause::Rollback => replacing.rollback_watch_ms,
+            }
+        };
+        let each = updates.iter().map(|update| stated(update).map_or(WATCH, Duration::from_millis));
+        each.max().unwrap_or(WATCH)
+    }
+
     /// Asks for it and tells what happens until it is kept or taken back.
     pub async fn carry_out(
         &self,
@@ -227,7 +240,7 @@ impl Site {
         images::complete_all(&mut application, &store.engine, &versions)?;
         let definition = |update: &ServiceUpdate| application.services.get(&update.service).cloned();
         let definitions = updates.iter().filter_map(definition).collect();
-        let watch = watch.unwrap_or(WATCH);
+        let watch = watch.unwrap_or_else(|| self.watch(cause, &updates));
         let request = UpdateRequest {
             cause,
             services: updates,

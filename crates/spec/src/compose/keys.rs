@@ -19,6 +19,8 @@ pub enum Section {
     DeployResources,
     DeployLimits,
     DeployRestartPolicy,
+    UpdateConfig,
+    RollbackConfig,
     DependsOn,
     Build,
     Ulimit,
@@ -45,7 +47,7 @@ pub enum Section {
 }
 
 impl Section {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::Top,
         Self::Include,
         Self::Service,
@@ -55,6 +57,8 @@ impl Section {
         Self::DeployResources,
         Self::DeployLimits,
         Self::DeployRestartPolicy,
+        Self::UpdateConfig,
+        Self::RollbackConfig,
         Self::DependsOn,
         Self::Build,
         Self::Ulimit,
@@ -92,6 +96,8 @@ impl Section {
             Self::DeployResources => "`deploy.resources`",
             Self::DeployLimits => "`deploy.resources.limits`",
             Self::DeployRestartPolicy => "`deploy.restart_policy`",
+            Self::UpdateConfig => "`deploy.update_config`",
+            Self::RollbackConfig => "`deploy.rollback_config`",
             Self::DependsOn => "an entry of `depends_on`",
             Self::Build => "`build`",
             Self::Ulimit => "a limit of `ulimits`",
@@ -130,6 +136,8 @@ impl Section {
             Self::DeployResources => "services.*.deploy.resources",
             Self::DeployLimits => "services.*.deploy.resources.limits",
             Self::DeployRestartPolicy => "services.*.deploy.restart_policy",
+            Self::UpdateConfig => "services.*.deploy.update_config",
+            Self::RollbackConfig => "services.*.deploy.rollback_config",
             Self::DependsOn => "services.*.depends_on.*",
             Self::Build => "services.*.build",
             Self::Ulimit => "services.*.ulimits.*",

@@ -15,8 +15,8 @@ use super::problem::quote;
 use super::source::{At, Findings};
 use super::yaml::Value;
 use super::{
-    ComposeInput, PathKind, container, health, limits, links, logging, mounts, paths, ports, sinew, suggest,
-    units, words,
+    ComposeInput, PathKind, container, health, limits, links, logging, mounts, paths, ports, replacing,
+    sinew, suggest, units, words,
 };
 
 /// What reading a service needs to know.
@@ -109,6 +109,7 @@ pub(super) fn read(field: &Field<'_>, name: &str, at: At, context: &mut Context<
     limits::read(&keys, &mut draft, context);
     draft.service.log_bytes_max = logging::read(&keys, context.findings);
     mounts::read(&keys, &mut draft, context);
+    replacing::read(&keys, &mut draft, context.findings);
     let over_network = sinew::read(&keys, &mut draft, context);
     let has_own_health = over_network.is_some() || keys.get("healthcheck").is_some();
     draft.service.health = health::read(&keys, over_network, context.findings);

@@ -51,3 +51,27 @@ fn what_others_depend_on_is_replaced_first() {
     // A circle is somebody else's problem; nobody is forgotten.
     check(&[("a", true, &["b"]), ("b", true, &["a"])], &[], Ok(&["a", "b"]));
 }
+
+#[test]
+fn what_the_file_says_of_watching_is_taken_the_longest_of_all() {
+    let mut site = site(&[("db", true, &[]), ("web", true, &[])]);
+    let check = |site: &Site, cause, services: &[&str], seconds: u64| {
+        let id = || ImageVersion { id: sinew_spec::digest::Digest::of_bytes(&[7; 32]), digest: None };
+        let update = |service: &&str| ServiceUpdate {
+            service: (*service).into(),
+            reference: "web:1".to_owned(),
+            platform: String::new(),
+            from: id(),
+            to: id(),
+        };
+        let updates: Vec<ServiceUpdate> = services.iter().map(update).collect();
+        assert_eq!(site.watch(cause, &updates), Duration::from_secs(seconds), "{services:?}");
+    };
+    check(&site, Cause::Update, &["db", "web"], 30);
+    let web = site.application.services.get_mut("web").expect("it is there");
+    web.replacing.update_watch_ms = Some(5_000);
+    web.replacing.rollback_watch_ms = Some(60_000);
+    check(&site, Cause::Update, &["web"], 5);
+    check(&site, Cause::Update, &["db", "web"], 30);
+    check(&site, Cause::Rollback, &["db", "web"], 60);
+}

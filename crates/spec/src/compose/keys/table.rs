@@ -28,8 +28,6 @@ const REACH: &str = "declare what the service reaches outside under `x-sinew.egr
 const LIMITS: &str = "limits are `cpus`, `mem_limit` and `pids_limit`, or `deploy.resources.limits`";
 const IDENTITY: &str = "services get stable virtual addresses by themselves; call a service by its name";
 const OUTSIDE: &str = "leave it out; a sealed service has no capabilities and cannot gain any";
-const LATER_UPDATES: &str =
-    "instances are replaced one by one, without a lost request, by themselves; leave it out";
 const ONE_CONTEXT: &str = "a build has one context: copy what it needs into it";
 const BUILD_SECRETS: &str =
     "the engine's API takes no secrets for builds; build such images by hand, and name them with `image`";
@@ -196,8 +194,8 @@ pub static KEYS: &[Key] = &[
     no(Deploy, "endpoint_mode", IDENTITY),
     no(Deploy, "labels", "write them under the service's `labels`"),
     no(Deploy, "placement", "everything runs on this machine"),
-    no(Deploy, "update_config", LATER_UPDATES),
-    no(Deploy, "rollback_config", LATER_UPDATES),
+    yes(Deploy, "update_config", "of `sinew update`, and of `sinew up` on what runs: `order`"),
+    yes(Deploy, "rollback_config", "of `sinew rollback`"),
     //
     yes(DeployResources, "limits", ""),
     no(DeployResources, "reservations", "nothing is reserved on one machine; set `limits`"),
@@ -210,6 +208,28 @@ pub static KEYS: &[Key] = &[
     yes(DeployRestartPolicy, "max_attempts", "with `condition: on-failure`"),
     no(DeployRestartPolicy, "delay", "the delay grows by itself with each failure"),
     no(DeployRestartPolicy, "window", "the delay grows by itself with each failure"),
+    //
+    part(UpdateConfig, "parallelism", "`1` only: one after the other"),
+    part(UpdateConfig, "delay", "`0s` only"),
+    part(
+        UpdateConfig,
+        "failure_action",
+        "`rollback` only, of all services of the update; `sinew up` with a changed file goes no further while a new instance does not serve",
+    ),
+    yes(UpdateConfig, "monitor", "the longest of the services that are updated; default 30s; `--watch` wins"),
+    part(UpdateConfig, "max_failure_ratio", "`0` only"),
+    yes(
+        UpdateConfig,
+        "order",
+        "default: `start-first`; `stop-first` where instances would share a writable volume or a device",
+    ),
+    //
+    part(RollbackConfig, "parallelism", "`1` only: one after the other"),
+    part(RollbackConfig, "delay", "`0s` only"),
+    no(RollbackConfig, "failure_action", "a rollback that fails is taken back like an update; leave it out"),
+    yes(RollbackConfig, "monitor", "as of `update_config`, for `sinew rollback`"),
+    part(RollbackConfig, "max_failure_ratio", "`0` only"),
+    part(RollbackConfig, "order", "as in `update_config` only"),
     //
     yes(DependsOn, "condition", "`service_started`, `service_healthy`, `service_completed_successfully`"),
     yes(DependsOn, "required", "default true"),

@@ -39,6 +39,8 @@ fn file(section: Section, key: &str) -> String {
         Section::DeployResources => service(&format!("deploy: {{resources: {{{key}: }}}}")),
         Section::DeployLimits => service(&format!("deploy: {{resources: {{limits: {{{key}: }}}}}}")),
         Section::DeployRestartPolicy => service(&format!("deploy: {{restart_policy: {{{key}: }}}}")),
+        Section::UpdateConfig => service(&format!("deploy: {{update_config: {{{key}: }}}}")),
+        Section::RollbackConfig => service(&format!("deploy: {{rollback_config: {{{key}: }}}}")),
         Section::DependsOn => service(&format!("depends_on: {{b: {{{key}: }}}}")),
         Section::Build => service(&format!("build: {{{key}: }}")),
         Section::Ulimit => service(&format!("image: i, ulimits: {{nofile: {{{key}: }}}}")),
