@@ -37,6 +37,8 @@ const DRAW_EVERY: Duration = Duration::from_millis(100);
 /// How long to wait and what counts as a failure.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
+    /// What takes so long began then.
+    pub since: Instant,
     /// `None`: as long as there is hope.
     pub timeout: Option<Duration>,
     /// False: a service that fails is told and the rest waited for (the foreground).
@@ -51,7 +53,7 @@ pub async fn wait(
     terminal: &Terminal,
     patience: Patience,
 ) -> Result<(), Failure> {
-    let started = Instant::now();
+    let started = patience.since;
     let mut model = Model::new(feed.status().await?, only.clone());
     let mut screen = Screen::new(terminal);
     let mut reminder = Reminder::default();

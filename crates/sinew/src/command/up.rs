@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use sinew_client::admin::Client;
@@ -137,7 +137,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         [] => BTreeSet::new(),
         _ => loaded.application.services.keys().cloned().collect(),
     };
-    let up = Up { arguments, terminal: &context.terminal, folders, only };
+    let up = Up { arguments, terminal: &context.terminal, folders, only, since: Instant::now() };
     if client.is_running().await {
         up.apply(client, loaded).await
     } else if arguments.detach || arguments.wait {
@@ -190,6 +190,8 @@ struct Up<'a> {
     folders: Folders,
     /// Services that were named, and what they depend on: others go on as they are. Empty: all.
     only: BTreeSet<ServiceName>,
+    /// When everything was there that it needs: what was built and pulled.
+    since: Instant,
 }
 
 impl Up<'_> {
@@ -356,7 +358,7 @@ impl Up<'_> {
     }
 
     fn patience(&self, fail_early: bool) -> Patience {
-        Patience { timeout: self.arguments.wait_timeout, fail_early }
+        Patience { since: self.since, timeout: self.arguments.wait_timeout, fail_early }
     }
 }
 

@@ -4,6 +4,7 @@
 mod bench;
 mod bundle;
 mod lock;
+mod page;
 mod update;
 
 use std::io::{Read, Write};

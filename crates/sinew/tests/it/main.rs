@@ -18,6 +18,7 @@ mod logs;
 mod loopback;
 mod memory;
 mod outlier;
+mod pages;
 mod refused;
 mod seal;
 mod server_first;
