@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::http::{ANSWER, Request, Upgraded, quoted};
-use crate::{Engine, EngineError};
+use crate::{Engine, EngineError, Flavor};
 
 /// A container as it is wanted. What is not here is left as the engine has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,8 +26,7 @@ pub struct Create {
     pub groups: Vec<String>,
     pub hostname: String,
     pub labels: BTreeMap<String, String>,
-    /// It runs in this network namespace.
-    pub network: PathBuf,
+    pub network: Network,
     /// Files and folders of Sinew's own: made readable for containers where the host labels files (SELinux).
     pub own: Vec<Bind>,
     pub binds: Vec<Bind>,
@@ -38,10 +37,7 @@ pub struct Create {
     pub capabilities: Vec<String>,
     /// Programs in it may gain privileges by set-user-ID bits.
     pub new_privileges: bool,
-    /// A file with the filter of its system calls, in the form of the OCI's runtime specification.
-    pub filter: PathBuf,
-    /// Paths that it does not see, besides what the engine hides. Podman's word.
-    pub hidden: Vec<&'static str>,
+    pub filter: Filter,
     /// The engine's own init runs as process 1.
     pub init: bool,
     pub ulimits: Vec<Ulimit>,
@@ -51,7 +47,51 @@ pub struct Create {
     pub cpu_milli: Option<u64>,
     /// `None`: no bound.
     pub pids: Option<u64>,
+    pub flavored: Flavored,
 }
+
+/// What each engine has its own words for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flavored {
+    pub engine: Flavor,
+    /// Paths in `/proc` and `/sys` that it does not see, besides what the engine hides.
+    pub hidden: Vec<&'static str>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// A loopback interface, and nothing else.
+    #[default]
+    None,
+    /// A network namespace, by its path. Podman's.
+    Path(PathBuf),
+    /// That of a container that runs. The host name is that one's, too.
+    Of(String),
+}
+
+/// Of system calls, in the form of the OCI's runtime specification.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    pub text: String,
+    /// Where the text is written: Podman reads it there.
+    pub file: PathBuf,
+}
+
+/// What Docker hides itself; whoever hides more has to say all of it.
+const HIDDEN_BY_DOCKER: &[&str] = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
@@ -241,26 +281,34 @@ impl Create {
             .iter()
             .map(|limit| json!({ "Name": limit.name, "Soft": limit.soft, "Hard": limit.hard }))
             .collect();
-        let mut security = vec![format!("seccomp={}", self.filter.display())];
-        if !self.hidden.is_empty() {
-            security.push(format!("mask={}", self.hidden.join(":")));
+        let Flavored { engine, hidden } = &self.flavored;
+        let mut security = vec![match engine {
+            Flavor::Podman => format!("seccomp={}", self.filter.file.display()),
+            Flavor::Docker => format!("seccomp={}", self.filter.text),
+        }];
+        if *engine == Flavor::Podman && !hidden.is_empty() {
+            security.push(format!("mask={}", hidden.join(":")));
         }
         if !self.new_privileges {
             security.push("no-new-privileges".to_owned());
         }
-        json!({
+        let network = match &self.network {
+            Network::None => "none".to_owned(),
+            Network::Path(path) => format!("ns:{}", path.display()),
+            Network::Of(container) => format!("container:{container}"),
+        };
+        let mut wanted = json!({
             "Image": self.image,
             "Entrypoint": self.command,
             "Cmd": [],
             "Env": environment,
             "WorkingDir": self.working_dir.clone().unwrap_or_default(),
             "User": self.user.clone().unwrap_or_default(),
-            "Hostname": self.hostname,
             "Labels": self.labels,
             // Health is asked by the launcher.
             "Healthcheck": { "Test": ["NONE"], "Interval": 0 },
             "HostConfig": {
-                "NetworkMode": format!("ns:{}", self.network.display()),
+                "NetworkMode": network,
                 "IpcMode": "private",
                 "CgroupnsMode": "private",
                 "Binds": own,
@@ -283,6 +331,15 @@ impl Create {
                 "LogConfig": { "Type": "none", "Config": {} },
                 "RestartPolicy": { "Name": "no" },
             },
-        })
+        });
+        // Who joins another has its host name, and must not say one.
+        if !matches!(self.network, Network::Of(_)) {
+            wanted["Hostname"] = self.hostname.as_str().into();
+        }
+        if *engine == Flavor::Docker && !hidden.is_empty() {
+            let all: Vec<&str> = HIDDEN_BY_DOCKER.iter().chain(hidden).copied().collect();
+            wanted["HostConfig"]["MaskedPaths"] = all.into();
+        }
+        wanted
     }
 }

@@ -11,8 +11,12 @@ use crate::{Engine, EngineError};
 /// The first version whose interface for Docker's clients takes a network namespace by its path.
 pub const PODMAN_VERSION_MIN: (u32, u32) = (4, 0);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Of 2020: the first whose filters of system calls say which error a call gets.
+pub const DOCKER_VERSION_MIN: (u32, u32) = (20, 10);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flavor {
+    #[default]
     Podman,
     /// Docker, or whatever else speaks its API.
     Docker,
@@ -24,6 +28,8 @@ pub struct About {
     pub version: String,
     /// Its containers are those of an ordinary user.
     pub is_rootless: bool,
+    /// The user 0 of its containers is another one on the host (Docker's `userns-remap`).
+    pub maps_users: bool,
 }
 
 /// The engine that the environment names (`CONTAINER_HOST`, `DOCKER_HOST`), else the one at the usual places.
@@ -52,7 +58,8 @@ pub fn find_with(variable: &dyn Fn(&str) -> Option<String>, uid: u32) -> Result<
         EngineError::NotServing { socket: places[0].clone(), hint: start.to_owned() }
     } else {
         let hint = format!(
-            "install Podman (Debian: `apt install podman`; Fedora: `dnf install podman`), then {start}"
+            "install Podman (Debian: `apt install podman`; Fedora: `dnf install podman`), then {start}; or start Docker, when \
+             it is installed"
         );
         EngineError::NotInstalled { hint }
     })
@@ -120,7 +127,10 @@ impl Engine {
         let silent = |source| EngineError::Silent {
             socket: self.socket().to_path_buf(),
             source,
-            hint: start_hint(effective_uid()).to_owned(),
+            hint: match self.socket().file_name().is_some_and(|name| name == "docker.sock") {
+                true => "start it with `systemctl enable --now docker`".to_owned(),
+                false => start_hint(effective_uid()).to_owned(),
+            },
         };
         let version =
             self.send(Request::new("GET", "/version", "asking the container engine for its version"));
@@ -134,7 +144,8 @@ impl Engine {
         let options = info.security_options.unwrap_or_default();
         let is_rootless = info.rootless || options.iter().any(|option| option.contains("rootless"));
         let flavor = if is_podman { Flavor::Podman } else { Flavor::Docker };
-        Ok(About { flavor, version: version.version, is_rootless })
+        let maps_users = options.iter().any(|option| option.contains("name=userns"));
+        Ok(About { flavor, version: version.version, is_rootless, maps_users })
     }
 
     /// Whether containers can be sealed with it.
@@ -142,13 +153,7 @@ impl Engine {
         let about = self.about()?;
         let version = &about.version;
         match about.flavor {
-            Flavor::Docker => Err(EngineError::Unusable(format!(
-                "the container engine at {} is Docker {version}, which cannot start a container in a network that was \
-                 made for it, so that its containers could not be sealed before they run; install Podman beside it \
-                 (Debian: `apt install podman`; Fedora: `dnf install podman`), then {}",
-                self.socket().display(),
-                start_hint(effective_uid())
-            ))),
+            Flavor::Docker => self.check_docker(about),
             Flavor::Podman if number(version) < PODMAN_VERSION_MIN => {
                 let (major, minor) = PODMAN_VERSION_MIN;
                 Err(EngineError::Unusable(format!(
@@ -159,6 +164,32 @@ impl Engine {
             }
             Flavor::Podman => Ok(about),
         }
+    }
+}
+
+impl Engine {
+    /// The init of a container enters a network that Docker has made: it must be allowed to.
+    fn check_docker(&self, about: About) -> Result<About, EngineError> {
+        let version = &about.version;
+        let reason = if number(version) < DOCKER_VERSION_MIN {
+            let (major, minor) = DOCKER_VERSION_MIN;
+            format!("is too old: {major}.{minor} or newer is needed; update it")
+        } else if about.is_rootless {
+            "is rootless, and a rootless engine has to be Podman; `apt install podman`, `dnf install podman`"
+                .to_owned()
+        } else if about.maps_users {
+            "maps the users of its containers (`userns-remap`), whose networks nobody else may make ready; take that \
+             setting back, or use Podman"
+                .to_owned()
+        } else if effective_uid() != 0 {
+            "runs as root, and an ordinary user cannot make its networks ready; run sinew as root, or use rootless \
+             Podman: `apt install podman`, `dnf install podman`"
+                .to_owned()
+        } else {
+            return Ok(about);
+        };
+        let socket = self.socket().display();
+        Err(EngineError::Unusable(format!("Docker {version} at {socket} {reason}")))
     }
 }
 

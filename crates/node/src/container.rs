@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sinew_engine::{Create, Engine, EngineError, Listed};
+use sinew_engine::{Create, Engine, EngineError, Flavor, Listed, Network, holder_of};
 
 mod user;
 
@@ -46,12 +46,16 @@ pub enum ContainerError {
 pub struct ContainerRecord {
     pub engine: PathBuf,
     pub name: String,
+    /// Another container holds its network, and goes with it.
+    #[serde(default)]
+    pub has_holder: bool,
 }
 
 /// The engine of this host, which can have sealed containers.
 #[derive(Clone, Debug)]
 pub struct Containers {
     pub engine: Engine,
+    pub flavor: Flavor,
     /// In which its containers run, when they are an ordinary user's.
     pub user_namespace: Option<PathBuf>,
 }
@@ -62,7 +66,7 @@ impl Containers {
         let engine = sinew_engine::find()?;
         let about = engine.check()?;
         let user_namespace = if about.is_rootless { Some(podman_user_namespace()?) } else { None };
-        Ok(Self { engine, user_namespace })
+        Ok(Self { engine, flavor: about.flavor, user_namespace })
     }
 }
 
@@ -82,6 +86,26 @@ pub async fn ask<T: Send + 'static>(
     question: impl FnOnce() -> Result<T, ContainerError> + Send + 'static,
 ) -> Result<T, ContainerError> {
     tokio::task::spawn_blocking(question).await.map_err(|_| ContainerError::Lost)?
+}
+
+/// Where the engine has to make the network: the network of a holder that runs now, as a path.
+pub async fn hold_network(
+    containers: &Containers,
+    wanted: &Create,
+) -> Result<Option<PathBuf>, ContainerError> {
+    if containers.flavor == Flavor::Podman {
+        return Ok(None);
+    }
+    let (engine, wanted) = (containers.engine.clone(), wanted.clone());
+    ask(move || Ok(Some(format!("/proc/{}/ns/net", engine.hold_network(&wanted)?).into()))).await
+}
+
+/// In which network a container runs, when that is ready. `init`: whoever made it ready.
+pub fn network(containers: &Containers, wanted: &Create, init: i32) -> Network {
+    match containers.flavor {
+        Flavor::Podman => Network::Path(format!("/proc/{init}/ns/net").into()),
+        Flavor::Docker => Network::Of(holder_of(&wanted.name)),
+    }
 }
 
 /// Makes a container that does not run yet. `owned`: files and folders of the host that are to belong to its user.
@@ -111,8 +135,16 @@ pub async fn make(containers: Containers, wanted: Create, owned: Vec<PathBuf>) -
 
 /// Nothing of it is left when this returns well.
 pub async fn remove(record: &ContainerRecord) -> Result<(), ContainerError> {
-    let ContainerRecord { engine, name } = record.clone();
-    ask(move || Ok(Engine::at(engine).remove(&name)?)).await
+    let ContainerRecord { engine, name, has_holder } = record.clone();
+    ask(move || {
+        let engine = Engine::at(engine);
+        engine.remove(&name)?;
+        if has_holder {
+            engine.remove(&holder_of(&name))?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Removes every container of a run folder but those that are kept, by name. The number of those that were removed.

@@ -81,6 +81,9 @@ pub struct SealContainer {
     /// The empty folder and the empty file that the engine mounts over what is hidden.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nothing: Vec<PathBuf>,
+    /// The network that the engine has made for it, as a path; a container of its own holds it. `None`: the init makes one.
+    #[serde(default)]
+    pub network: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

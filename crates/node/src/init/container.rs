@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use libc::{POLLIN, pollfd};
-use sinew_engine::{Engine, EngineError, Frames, Source};
+use sinew_engine::{Engine, EngineError, Frames, Source, holder_of};
 use sinew_spec::seal::{Command, SealContainer};
 
 use super::service::NotStarted;
@@ -65,6 +65,7 @@ impl Container {
             Some((0, pid)) => pid.try_into().map(i32::from_ne_bytes).unwrap_or(0),
             Some((code, reason)) => {
                 sys::wait_for(child);
+                self.end_without_network();
                 let reason = String::from_utf8_lossy(reason).into_owned();
                 return Err(NotStarted { reason, code: Some(i32::from(*code)) });
             }
@@ -102,6 +103,26 @@ impl Container {
     pub fn remove(&self) {
         self.kill();
         let _ = self.engine.remove(&self.about.name);
+        if self.about.network.is_some() {
+            let _ = self.engine.remove(&holder_of(&self.about.name));
+        }
+    }
+
+    /// A holder that has ended (Docker was restarted, say) took the network along, which nobody can join any more: the
+    /// launcher makes another one, and an init in it, when this one is gone.
+    fn end_without_network(&self) {
+        if self.about.network.is_none() {
+            return;
+        }
+        let is_gone = match self.engine.state(&holder_of(&self.about.name)) {
+            Ok(state) => !state.is_some_and(|state| state.is_running),
+            // The engine is away: it may come back, and the holder with it.
+            Err(_) => false,
+        };
+        if is_gone {
+            self.remove();
+            sys::exit(KILLED);
+        }
     }
 
     /// In the child.
@@ -138,7 +159,7 @@ impl Container {
                 if let Some(process) = &process {
                     let _ = sys::signal_process(process.as_fd(), libc::SIGKILL);
                 }
-                let _ = self.engine.remove(&self.about.name);
+                self.remove();
                 return KILLED;
             }
             let has_ended = process.is_none() || polled[1].revents != 0;

@@ -45,7 +45,7 @@ enum Built {
         lifeline: bool,
         log_bytes_max: u64,
         map_all_users: bool,
-        container: Option<SealContainer>,
+        container: Option<Box<SealContainer>>,
         notes: Vec<String>,
     },
     Failed {
@@ -105,7 +105,7 @@ fn prepare(channel: &OwnedFd) -> Result<Seal, Failure> {
     let filter = Some(filter::of_services());
     let origin = Origin { map_all_users: built.map_all_users, out_of_memory, filter };
     let lifeline = built.lifeline.then_some(lifeline);
-    let container = built.container.as_ref().map(|container| Box::new(Container::of(container)));
+    let container = built.container.as_deref().map(|container| Box::new(Container::of(container)));
     let keeper = Keeper::new(built.trees);
     let around = Around::Seal { standing, hosts: hosts.into(), keeper, container };
     let mut seal = Seal::new(around, listener, lifeline, log_folder, built.log_bytes_max, origin)
@@ -121,7 +121,7 @@ struct Parts {
     lifeline: bool,
     log_bytes_max: u64,
     map_all_users: bool,
-    container: Option<SealContainer>,
+    container: Option<Box<SealContainer>>,
     notes: Vec<String>,
 }
 
@@ -215,7 +215,7 @@ fn build(spec: OwnedFd) -> Result<(Built, network::Sockets, File, Vec<Tree>), Fa
         lifeline: spec.lifeline,
         log_bytes_max: spec.log_bytes_max,
         map_all_users: spec.map_all_users,
-        container: spec.container,
+        container: spec.container.map(Box::new),
         notes,
     };
     Ok((done, network, hosts, trees))

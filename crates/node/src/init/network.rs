@@ -23,6 +23,8 @@ pub type Failure = String;
 /// Connections that wait for a sidecar that is being restarted.
 const OUTBOUND_QUEUE: i32 = 4096;
 const LOOPBACK: u32 = 1;
+/// Of the network of whoever looks.
+const IPV6: &str = "/proc/sys/net/ipv6";
 
 pub struct Sockets {
     pub outbound_v4: OwnedFd,
@@ -33,7 +35,13 @@ pub struct Sockets {
 }
 
 pub fn build(egress: &[SealEgress]) -> Result<Sockets, Failure> {
-    let ipv6 = Path::new("/proc/sys/net/ipv6").exists();
+    let ipv6 = Path::new(IPV6).exists();
+    if ipv6 {
+        // Docker switches it off where it gives no address.
+        for interface in ["all", "default", "lo"] {
+            let _ = std::fs::write(format!("{IPV6}/conf/{interface}/disable_ipv6"), "0");
+        }
+    }
     let route =
         netlink::open(SockProtocol::NetlinkRoute).map_err(|e| format!("open a routing socket: {e}"))?;
     bring_up_loopback(&route).map_err(|e| format!("bring up the loopback interface: {e}"))?;

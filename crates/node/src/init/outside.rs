@@ -5,10 +5,11 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
-use sinew_spec::seal::SealSpec;
+use sinew_spec::seal::{SealContainer, SealSpec};
 
 use super::sys::{self, Fork, NO_DEVICES, NO_SET_UID, READ_ONLY};
 use super::{CHANNEL, COMMAND, INSIDE, Report, SPEC, SPEC_BYTES_MAX, fail, report};
@@ -49,11 +50,19 @@ fn prepare(arguments: &[OsString], channel: &OwnedFd) -> Result<(), String> {
     let is_container = spec.container.is_some();
     if let Some(path) = spec.container.as_ref().and_then(|container| container.user_namespace.as_ref()) {
         let namespace = File::open(path).map_err(|e| format!("open {}: {e}", path.display()))?;
-        sys::enter_user_namespace(namespace.as_fd())
+        sys::enter_namespace(namespace.as_fd(), libc::CLONE_NEWUSER)
             .map_err(|e| format!("enter the engine's user namespace {}: {e}", path.display()))?;
     }
     // Whoever owns a network's user namespace owns the network: a container's must be one above the container.
-    let namespaces = if is_container { libc::CLONE_NEWNET } else { NAMESPACES };
+    let namespaces = match &spec.container {
+        Some(SealContainer { network: Some(path), .. }) => {
+            enter_network(path)
+                .map_err(|e| format!("enter the container's network {}: {e}", path.display()))?;
+            0
+        }
+        Some(_) => libc::CLONE_NEWNET,
+        None => NAMESPACES,
+    };
     match sys::clone_sibling(namespaces as u64)
         .map_err(|e| format!("make namespaces: {}", namespace_hint(&e)))?
     {
@@ -75,6 +84,17 @@ fn prepare(arguments: &[OsString], channel: &OwnedFd) -> Result<(), String> {
             Err(become_inside(arguments, &kept, is_container))
         }
     }
+}
+
+/// What is done there must never be done to the host's network: the process that the path named may have ended, and
+/// another one have its number.
+fn enter_network(path: &Path) -> io::Result<()> {
+    let network = File::open(path)?;
+    let own = fs::metadata("/proc/self/ns/net")?;
+    if network.metadata()?.ino() == own.ino() {
+        return Err(io::Error::other("it is the host's"));
+    }
+    sys::enter_namespace(network.as_fd(), libc::CLONE_NEWNET)
 }
 
 fn namespace_hint(error: &io::Error) -> String {

@@ -524,10 +524,11 @@ pub fn signal_process(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Enters a user namespace, with all its capabilities when this user made it. This process must have one thread.
-pub fn enter_user_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {
+/// Enters a namespace of `kind` (`CLONE_NEW…`): a user namespace with all its capabilities when this user made it, which
+/// only a process of one thread can; another one with capabilities in the user namespace that it belongs to.
+pub fn enter_namespace(namespace: BorrowedFd<'_>, kind: i32) -> io::Result<()> {
     // SAFETY: plain call.
-    check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWUSER) }.into())?;
+    check(unsafe { libc::setns(namespace.as_raw_fd(), kind) }.into())?;
     Ok(())
 }
 

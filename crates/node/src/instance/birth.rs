@@ -15,7 +15,7 @@ use sinew_spec::seal::PROTOCOL;
 use sinew_transport::descriptors;
 use sinew_transport::seal::InitError;
 
-use sinew_engine::Create;
+use sinew_engine::{Create, Flavor};
 
 use crate::cgroup::CgroupError;
 use crate::container::{self, ContainerError, ContainerRecord, Containers};
@@ -58,8 +58,14 @@ impl Instance {
         let shared = &self.shared;
         let folder = self.folder();
         folder.make()?;
-        let (Plan { seal: spec, mut command }, container) = self.plan_any(&folder).await?;
+        let (Plan { seal: mut spec, mut command }, container) = self.plan_any(&folder).await?;
         let record = container.as_ref().map(Wanted::record);
+        if let (Some(wanted), Some(container)) = (&container, &mut spec.container) {
+            // Whoever clears up finds what is made from here on.
+            let record = InstanceRecord { container: record.clone(), ..self.record(None, &command) };
+            record.write(&folder).map_err(io("writing the record"))?;
+            container.network = container::hold_network(&wanted.containers, &wanted.create).await?;
+        }
 
         let hop = UnixListener::bind(folder.hop_socket()).map_err(io("listening for other sidecars"))?;
         // The init and every sidecar share it; none of them may ever wait in accept.
@@ -249,11 +255,12 @@ struct Wanted {
 impl Wanted {
     fn record(&self) -> ContainerRecord {
         let engine = self.containers.engine.socket().to_path_buf();
-        ContainerRecord { engine, name: self.create.name.clone() }
+        let has_holder = self.containers.flavor == Flavor::Docker;
+        ContainerRecord { engine, name: self.create.name.clone(), has_holder }
     }
 
     async fn make(mut self, seal: &Seal) -> Result<(), ContainerError> {
-        self.create.network = PathBuf::from(format!("/proc/{}/ns/net", seal.init_pid));
+        self.create.network = container::network(&self.containers, &self.create, seal.init_pid);
         container::make(self.containers, self.create, self.owned).await
     }
 }

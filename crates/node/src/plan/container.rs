@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::fcntl::OFlag;
-use sinew_engine::{Bind, Create, Device, Ulimit};
+use sinew_engine::{Bind, Create, Device, Filter, Flavor, Flavored, Network, Ulimit};
 use sinew_spec::application::{Container, Mount};
 use sinew_spec::proxy::RESOLVER_ADDRESS;
 use sinew_spec::seal::{SealContainer, SealContainerMount};
@@ -33,8 +33,14 @@ const CAPABILITIES: &[&str] = &[
 /// What tells of the machine, as in a process's seal.
 const HIDDEN: &[&str] = &["/proc/cmdline", "/proc/iomem", "/proc/ioports"];
 
-/// As with Docker: empty, and the user of the container may write there. `notmpcopyup` is Podman's word.
-const TMPFS_OPTIONS: &str = "mode=1777,notmpcopyup";
+/// Empty, and the user of the container may write there.
+const fn tmpfs_options(flavor: Flavor) -> &'static str {
+    match flavor {
+        // It would copy what the image has there.
+        Flavor::Podman => "mode=1777,notmpcopyup",
+        Flavor::Docker => "mode=1777",
+    }
+}
 
 /// With these a container would hold the host, whatever its seal.
 const NEVER_SHOWN: &[&str] =
@@ -112,6 +118,11 @@ pub fn plan_container(
                 check_source(path, Some(folders))?;
                 make_source(&mount.source, &writable)?;
                 if is_in_reach(path, &writable_folders, &writable) {
+                    if containers.flavor == Flavor::Docker {
+                        let reason = "it lies in a folder that a service may write, which could put a link there, and \
+                                      with Docker nobody can mount it but Docker: show that folder, or use Podman";
+                        return Err(PlanError::SourceRefused { path: path.clone(), reason });
+                    }
                     let late = late_mount(mount, path, mounts.len(), &writable, &shown)?;
                     binds.push(Bind {
                         source: late.place.clone(),
@@ -149,10 +160,12 @@ pub fn plan_container(
     ] {
         labels.insert(label.to_owned(), value);
     }
-    let filter = shown.file("seccomp.json", seccomp::profile().to_string().as_bytes(), 0o644, "/")?.source;
+    let text = seccomp::profile().to_string();
+    let file = shown.file("seccomp.json", text.as_bytes(), 0o644, "/")?.source;
+    let tmpfs = tmpfs_options(containers.flavor);
     let create = Create {
-        filter,
-        hidden: HIDDEN.to_vec(),
+        filter: Filter { text, file },
+        flavored: Flavored { engine: containers.flavor, hidden: HIDDEN.to_vec() },
         name: name.clone(),
         image: container.image_id.clone(),
         command: service.command.clone(),
@@ -162,10 +175,10 @@ pub fn plan_container(
         groups: container.groups.clone(),
         hostname: hostname(service, instance),
         labels,
-        network: PathBuf::new(),
+        network: Network::None,
         own,
         binds,
-        tmpfs: service.tmpfs.iter().map(|path| (path.clone(), TMPFS_OPTIONS.to_owned())).collect(),
+        tmpfs: service.tmpfs.iter().map(|path| (path.clone(), tmpfs.to_owned())).collect(),
         devices: service.devices.iter().map(engine_device).collect(),
         read_only: service.read_only,
         capabilities: capabilities(container),
@@ -190,6 +203,7 @@ pub fn plan_container(
             nothing: vec![shown.nothing(true)?, shown.nothing(false)?],
             mounts,
             writable: writable_folders,
+            network: None,
         }),
         ..bare_seal()
     };

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use crate::harness::{Sandbox, User, until};
 
+mod docker;
 mod engine;
 mod lives;
 mod sealed;
 mod servers;
 mod volumes;
 
-use engine::Podman;
+use engine::{Engine, Podman};
 
 /// Engines take their time on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);

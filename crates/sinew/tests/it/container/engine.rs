@@ -74,22 +74,40 @@ impl Podman {
         self.base.join("x")
     }
 
-    pub fn socket(&self) -> PathBuf {
-        self.base.join("s")
+    /// `localhost/<name>`: another image with an instruction of a Dockerfile more.
+    pub fn image_from(&self, name: &str, other: &str, instruction: &str) {
+        let folder = self.base.join(format!("build-{name}"));
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join("Dockerfile"), format!("FROM localhost/{other}\n{instruction}\n"))
+            .expect("write");
+        let (tag, folder) = (format!("localhost/{name}"), folder.display().to_string());
+        self.run(&["build", "-q", "--format", "docker", "-t", &tag, &folder]);
+    }
+}
+
+/// What tests need of an engine of their own.
+pub trait Engine {
+    fn base(&self) -> &Path;
+
+    fn socket(&self) -> PathBuf {
+        self.base().join("s")
     }
 
     #[track_caller]
-    pub fn run(&self, arguments: &[&str]) -> String {
-        let output = command(&self.base, self.user).args(arguments).output().expect("podman runs");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "podman {arguments:?}: {errors}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+    fn run(&self, arguments: &[&str]) -> String;
+
+    /// Takes an archive of files as an image.
+    fn import(&self, archive: &str, tag: &str);
+
+    /// Names of all that there are, running or not.
+    fn containers(&self) -> Vec<String> {
+        self.run(&["ps", "-a", "--format", "{{.Names}}"]).lines().map(str::to_owned).collect()
     }
 
     /// `localhost/<name>`: busybox under all its names, users 0 and 1000 (`app`), and `programs` of this host with the
     /// libraries that they need.
-    pub fn image(&self, name: &str, programs: &[&str]) {
-        let root = self.base.join(format!("root-{name}"));
+    fn image(&self, name: &str, programs: &[&str]) {
+        let root = self.base().join(format!("root-{name}"));
         for folder in ["bin", "etc", "tmp", "usr", "var/empty", "root"] {
             fs::create_dir_all(root.join(folder)).expect("folders of an image");
         }
@@ -108,27 +126,12 @@ impl Podman {
         for program in programs {
             add_program(&root, program);
         }
-        let archive = self.base.join(format!("{name}.tar"));
-        let packed = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".").status();
-        assert!(packed.expect("tar runs").success());
-        let tag = format!("localhost/{name}:latest");
-        self.run(&["import", "-q", &archive.display().to_string(), &tag]);
-        fs::remove_dir_all(&root).expect("it is there");
-    }
-
-    /// `localhost/<name>`: another image with an instruction of a Dockerfile more.
-    pub fn image_from(&self, name: &str, other: &str, instruction: &str) {
-        let folder = self.base.join(format!("build-{name}"));
-        fs::create_dir_all(&folder).expect("a folder");
-        fs::write(folder.join("Dockerfile"), format!("FROM localhost/{other}\n{instruction}\n"))
-            .expect("write");
-        let (tag, folder) = (format!("localhost/{name}"), folder.display().to_string());
-        self.run(&["build", "-q", "--format", "docker", "-t", &tag, &folder]);
+        self.pack(&root, name);
     }
 
     /// `localhost/<name>`: nothing but links to where `/usr` of the host is mounted.
-    pub fn image_of_links(&self, name: &str) {
-        let root = self.base.join(format!("root-{name}"));
+    fn image_of_links(&self, name: &str) {
+        let root = self.base().join(format!("root-{name}"));
         for folder in ["etc", "tmp", "usr", "run", "var"] {
             fs::create_dir_all(root.join(folder)).expect("folders of an image");
         }
@@ -136,16 +139,37 @@ impl Podman {
             symlink(Path::new("usr").join(link), root.join(link)).expect("a link");
         }
         fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").expect("write");
-        let archive = self.base.join(format!("{name}.tar"));
-        let packed = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".").status();
-        assert!(packed.expect("tar runs").success());
-        self.run(&["import", "-q", &archive.display().to_string(), &format!("localhost/{name}:latest")]);
+        self.pack(&root, name);
     }
 
-    /// Names of all that there are, running or not.
-    pub fn containers(&self) -> Vec<String> {
-        self.run(&["ps", "-a", "--format", "{{.Names}}"]).lines().map(str::to_owned).collect()
+    fn pack(&self, root: &Path, name: &str) {
+        let archive = self.base().join(format!("{name}.tar"));
+        let packed = Command::new("tar").arg("-C").arg(root).arg("-cf").arg(&archive).arg(".").status();
+        assert!(packed.expect("tar runs").success());
+        self.import(&archive.display().to_string(), &format!("localhost/{name}:latest"));
+        fs::remove_dir_all(root).expect("it is there");
     }
+}
+
+impl Engine for Podman {
+    fn base(&self) -> &Path {
+        &self.base
+    }
+
+    fn run(&self, arguments: &[&str]) -> String {
+        ran(command(&self.base, self.user).args(arguments))
+    }
+
+    fn import(&self, archive: &str, tag: &str) {
+        self.run(&["import", "-q", archive, tag]);
+    }
+}
+
+#[track_caller]
+pub fn ran(command: &mut Command) -> String {
+    let output = command.output().expect("the engine's client runs");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 impl Drop for Podman {
