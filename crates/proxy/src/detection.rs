@@ -21,7 +21,7 @@ const FIRST_BYTES_MAX: usize = 4 * 1024;
 
 enum First {
     Http,
-    /// Not HTTP/1.1; what the upstream has said so far.
+    /// Not HTTP; what the upstream has said so far.
     Bytes(Vec<u8>),
     /// The client ended, or nobody spoke for the idle time.
     Nothing,
@@ -41,7 +41,7 @@ pub async fn serve(
     mut client: Connection,
 ) -> Option<Http> {
     let detected = first_of_client(&mut client, snapshot.limits.detect_timeout).await;
-    if detected == Detection::Http1 {
+    if is_http(detected) {
         return Some(Http { client, on_route: None });
     }
     let metrics = target.metrics();
@@ -68,6 +68,11 @@ pub async fn serve(
     None
 }
 
+/// Which version it is, `http` finds by itself.
+fn is_http(detected: Detection) -> bool {
+    matches!(detected, Detection::Http1 | Detection::Http2)
+}
+
 /// [`Detection::NeedMore`]: the time is over, or the client has ended its side.
 async fn first_of_client(client: &mut Connection, time: Duration) -> Detection {
     let deadline = Instant::now() + time;
@@ -89,15 +94,27 @@ async fn first_of_both(client: &mut Connection, upstream: &mut TcpUpstream, snap
         return First::Bytes(Vec::new());
     }
     match poll_fn(|cx| poll_either(cx, client, upstream)).await {
+        // A server of HTTP/2 need not wait for its client; what it is depends on the client nevertheless.
+        Spoke::Upstream(bytes) if begins_with_settings(&bytes) => {
+            match first_of_client(client, snapshot.limits.tcp_idle_timeout).await {
+                Detection::Http2 => First::Http,
+                _ => First::Bytes(bytes),
+            }
+        }
         Spoke::Upstream(bytes) => First::Bytes(bytes),
         Spoke::Client => match first_of_client(client, snapshot.limits.detect_timeout).await {
-            Detection::Http1 => First::Http,
+            detected if is_http(detected) => First::Http,
             _ => First::Bytes(Vec::new()),
         },
         // One side has ended: the copy passes that on.
         Spoke::Ended => First::Bytes(Vec::new()),
         Spoke::Failed => First::Nothing,
     }
+}
+
+/// The head of a SETTINGS frame on stream 0 (RFC 9113, 6.5), with at most 16 settings.
+fn begins_with_settings(bytes: &[u8]) -> bool {
+    matches!(bytes, [0, 0, length @ ..=96, 4, 0, 0, 0, 0, 0, ..] if length % 6 == 0)
 }
 
 enum Spoke {

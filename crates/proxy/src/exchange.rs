@@ -28,7 +28,7 @@ const OUTPUT_BYTES_MAX: usize = 32 * 1024;
 const REPLAY_BYTES_MAX: usize = 64 * 1024;
 /// A request's body that brings less than this within the idle timeout stands still: one byte now and then would keep
 /// its upstream connection busy for as long as the client likes. An answer may take its time (server-sent events).
-const BODY_BYTES_MIN: usize = 1024;
+pub const BODY_BYTES_MIN: usize = 1024;
 /// What is worth reading of an unwanted body to keep the client's connection.
 pub const DRAIN_BYTES_MAX: u64 = 64 * 1024;
 
@@ -55,6 +55,13 @@ pub struct Exchange {
     has_moved: bool,
     moved_at: Instant,
     metrics: Arc<RouteMetrics>,
+}
+
+/// A request's head as it goes upstream, and what follows from it.
+pub struct Departing {
+    pub head: Output,
+    pub framing: Framing,
+    pub exchange: h1::Exchange,
 }
 
 struct Request {
@@ -98,13 +105,12 @@ pub struct Ended {
 
 impl Exchange {
     pub fn new(
-        head: Output,
-        framing: Framing,
-        wire: h1::Exchange,
+        departing: Departing,
         limits: &CompiledLimits,
         metrics: &Arc<RouteMetrics>,
         began: Instant,
     ) -> Self {
+        let Departing { head, framing, exchange: wire } = departing;
         Self {
             wire,
             limits: limits.wire,

@@ -33,6 +33,10 @@ pub enum Failure {
     UpstreamGone,
     UpstreamMalformed,
     UpstreamTimeout,
+    /// HTTP/2: the upstream has done nothing for the request, and says so.
+    Unprocessed,
+    /// The application was called over HTTP/2 and does not speak it.
+    NotHttp2,
 }
 
 impl Failure {
@@ -44,8 +48,12 @@ impl Failure {
             Self::ClientGone => 0,
             Self::MethodRefused => 405,
             Self::CallerRefused | Self::LoopbackOnly => 403,
-            Self::NoEndpoint | Self::Overload | Self::ConnectFailed | Self::UnknownDestination => 503,
-            Self::Identity | Self::UpstreamGone | Self::UpstreamMalformed => 502,
+            Self::NoEndpoint
+            | Self::Overload
+            | Self::ConnectFailed
+            | Self::UnknownDestination
+            | Self::Unprocessed => 503,
+            Self::Identity | Self::UpstreamGone | Self::UpstreamMalformed | Self::NotHttp2 => 502,
             Self::ConnectTimeout | Self::UpstreamTimeout => 504,
         }
     }
@@ -69,6 +77,8 @@ impl Failure {
             Self::UpstreamGone => "upstream-gone",
             Self::UpstreamMalformed => "upstream-malformed",
             Self::UpstreamTimeout => "upstream-timeout",
+            Self::Unprocessed => "unprocessed",
+            Self::NotHttp2 => "not-http2",
         }
     }
 
@@ -93,6 +103,34 @@ impl Failure {
             Self::UpstreamGone => "the service closed the connection before it answered",
             Self::UpstreamMalformed => "the service's answer is not valid HTTP",
             Self::UpstreamTimeout => "the service did not answer in time",
+            Self::Unprocessed => "the service took no more requests",
+            Self::NotHttp2 => "the service does not speak HTTP/2 on that port (call it over HTTP/1.1)",
+        }
+    }
+
+    /// What a gRPC client is told (`grpc-status`): codes that it may take for a reason to try again say the truth.
+    pub const fn grpc_status(self) -> &'static str {
+        const DEADLINE_EXCEEDED: &str = "4";
+        const PERMISSION_DENIED: &str = "7";
+        const RESOURCE_EXHAUSTED: &str = "8";
+        const UNIMPLEMENTED: &str = "12";
+        const INTERNAL: &str = "13";
+        const UNAVAILABLE: &str = "14";
+        match self {
+            Self::Rejected(Reject { status: 413 | 431, .. }) => RESOURCE_EXHAUSTED,
+            Self::Rejected(_) | Self::UpstreamMalformed => INTERNAL,
+            Self::MethodRefused | Self::NotHttp2 => UNIMPLEMENTED,
+            Self::CallerRefused | Self::LoopbackOnly => PERMISSION_DENIED,
+            Self::HeadTimeout | Self::BodyTimeout | Self::UpstreamTimeout => DEADLINE_EXCEEDED,
+            Self::ClientGone
+            | Self::UnknownDestination
+            | Self::NoEndpoint
+            | Self::Overload
+            | Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::Identity
+            | Self::UpstreamGone
+            | Self::Unprocessed => UNAVAILABLE,
         }
     }
 
@@ -108,8 +146,8 @@ impl Failure {
             Self::ConnectTimeout => Label::ConnectTimeout,
             Self::LoopbackOnly => Label::LoopbackOnly,
             Self::Identity => Label::Identity,
-            Self::UpstreamGone => Label::UpstreamGone,
-            Self::UpstreamMalformed => Label::UpstreamMalformed,
+            Self::UpstreamGone | Self::Unprocessed => Label::UpstreamGone,
+            Self::UpstreamMalformed | Self::NotHttp2 => Label::UpstreamMalformed,
             Self::UpstreamTimeout => Label::UpstreamTimeout,
         }
     }

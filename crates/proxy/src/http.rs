@@ -1,4 +1,5 @@
-//! HTTP/1.1: the life of a client's connection, and of each request on it.
+//! HTTP: what is decided about a request, and HTTP/1.1: the life of a client's connection, and of each request on it.
+//! A client that begins with the preface of HTTP/2 is handed to [`crate::http2`], which shares everything but the engine.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -10,19 +11,20 @@ use std::task::{Context, Poll};
 use sinew_spec::name::{ServiceName, SpiffeId};
 use sinew_telemetry::{Outcome, RouteMetrics};
 use sinew_transport::copy::{Early, both_ways};
-use sinew_wire::h1;
 use sinew_wire::h1::{
-    Downstream, Framing, Method, Parsed, RequestEdits, RequestHead, ResponseEdits, encode_local_response,
+    Downstream, Method, Parsed, RequestEdits, RequestHead, ResponseEdits, encode_local_response,
     encode_request, parse_request,
 };
-use sinew_wire::trace::{TraceParent, is_request_id, request_id};
+use sinew_wire::h2::PREFACE;
+use sinew_wire::trace::{REQUEST_ID_BYTES, TRACEPARENT_BYTES, TraceParent, is_request_id, request_id};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::futures::Notified;
 use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
 
 use crate::connection::{Connection, Output};
-use crate::exchange::{Ended, Exchange};
+use crate::exchange::{Departing, Ended, Exchange};
 use crate::failure::{Failure, REASON_HEADER};
+use crate::http2;
 use crate::snapshot::Snapshot;
 use crate::timer::Timer;
 use crate::upstream::{Target, Tries, Upstream};
@@ -41,12 +43,11 @@ pub enum Side {
     Inbound { peer: SpiffeId, port: u16 },
 }
 
-/// Everything that is decided about a request before a byte goes upstream.
-struct Plan {
-    /// As it goes upstream.
-    head: Output,
-    framing: Framing,
-    exchange: h1::Exchange,
+/// Everything that is decided about a request before a byte goes upstream, whichever engine received it.
+pub struct Plan {
+    /// What the request lacks, or has in a form that nobody can use.
+    new_id: Option<[u8; REQUEST_ID_BYTES]>,
+    new_trace: Option<[u8; TRACEPARENT_BYTES]>,
 }
 
 /// What becomes of the client's connection.
@@ -83,6 +84,8 @@ pub async fn serve_counted(flow: &Flow, mut client: Connection) {
             // Boxed: three times as large as all that a connection needs while it waits.
             Ok(Some(come)) => Box::pin(request(flow, &mut client, come, &mut waits.timer)).await,
             Ok(None) => return close(client).await,
+            // To the parser a malformed request; boxed, as most clients speak HTTP/1.1.
+            Err(_) if has_preface(&client) => return Box::pin(http2::serve(flow, client)).await,
             Err(failure) => refuse_head(flow, &mut client, failure).await,
         };
         match next {
@@ -97,15 +100,22 @@ pub async fn serve_counted(flow: &Flow, mut client: Connection) {
     }
 }
 
+/// HTTP/2 with prior knowledge (RFC 9113, 3.4), or the beginning of it.
+fn has_preface(client: &Connection) -> bool {
+    let begun = client.input.data();
+    let seen = begun.len().min(PREFACE.len());
+    seen > 0 && begun[..seen] == PREFACE[..seen]
+}
+
 /// What a connection waits for besides bytes.
-struct Waits<'a, 'flow> {
+pub struct Waits<'a, 'flow> {
     flow: &'flow Flow,
     phase_changed: Pin<&'a mut Notified<'flow>>,
-    timer: Timer<'a>,
+    pub timer: Timer<'a>,
 }
 
 impl<'a, 'flow> Waits<'a, 'flow> {
-    fn new(
+    pub fn new(
         flow: &'flow Flow,
         mut phase_changed: Pin<&'a mut Notified<'flow>>,
         sleep: Pin<&'a mut Sleep>,
@@ -115,7 +125,7 @@ impl<'a, 'flow> Waits<'a, 'flow> {
         Self { flow, phase_changed, timer: Timer::new(sleep) }
     }
 
-    fn poll_phase(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_phase(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let changed = self.phase_changed.as_mut().poll(cx);
         if changed.is_ready() {
             self.phase_changed.set(self.flow.worker.phase_changed());
@@ -197,16 +207,16 @@ async fn request(flow: &Flow, client: &mut Connection, come: Come, timer: &mut T
         Err(failure) => return refuse_head(flow, client, failure).await,
     };
     let _in_flight = metrics.begin();
-    let planned = plan(flow, &snapshot, &head, client.input.data());
+    let planned = flow.plan(&snapshot, &head, client.input.data());
+    let departing = planned.map(|plan| Departing::new(flow, &snapshot, &plan, &head, client.input.data()));
     client.input.consume(head_bytes);
     client.rest(); // nothing is held while the upstream works
     give_back(head);
-    let plan = match planned {
-        Ok(plan) => plan,
+    let departing = match departing {
+        Ok(departing) => departing,
         Err(failure) => return fail(client, None, &metrics, failure, began).await,
     };
-    let mut exchange =
-        Exchange::new(plan.head, plan.framing, plan.exchange, &snapshot.limits, &metrics, began);
+    let mut exchange = Exchange::new(departing, &snapshot.limits, &metrics, began);
     let mut tries = Tries::new(began, exchange.is_harmless());
     let result = loop {
         let mut upstream = match target.reach(&flow.worker, &snapshot, &mut tries).await {
@@ -223,7 +233,7 @@ async fn request(flow: &Flow, client: &mut Connection, come: Come, timer: &mut T
                 exchange.rewind();
             }
             Err(failure) => {
-                target.blame(&upstream, failure);
+                target.blame(upstream.load(), failure);
                 break Err(failure);
             }
         }
@@ -234,36 +244,51 @@ async fn request(flow: &Flow, client: &mut Connection, come: Come, timer: &mut T
     }
 }
 
-/// Decides everything about a request before a byte goes upstream. No I/O.
-fn plan(flow: &Flow, snapshot: &Snapshot, head: &RequestHead, bytes: &[u8]) -> Result<Plan, Failure> {
-    flow.authorize(snapshot)?;
-    if head.method == Method::Connect {
-        return Err(Failure::MethodRefused);
+impl Departing {
+    fn new(flow: &Flow, snapshot: &Snapshot, plan: &Plan, head: &RequestHead, bytes: &[u8]) -> Self {
+        let host = head.authority.is_empty().then(|| flow.service_name(snapshot).as_str().as_bytes());
+        let mut out = Output::new();
+        let framing = plan.with_edits(|edits| {
+            let edits = RequestEdits { host, upgrade: true, ..*edits };
+            encode_request(head, bytes, &edits, &mut out.0)
+        });
+        Self { head: out, framing, exchange: head.exchange(true) }
     }
-    let (new_id, new_trace): ([u8; 16], [u8; 24]) =
-        flow.worker.with_random(|random| (random.bytes(), random.bytes()));
-    let new_id = request_id(&new_id);
-    let new_trace = TraceParent::generate(&new_trace, false).encode();
-    let has_id = head.request_id.is_some_and(|id| is_request_id(id.of(bytes)));
-    let has_trace = head.traceparent.is_some_and(|trace| TraceParent::parse(trace.of(bytes)).is_some());
-    let id = (&b"x-request-id"[..], &new_id[..]);
-    let trace = (&b"traceparent"[..], &new_trace[..]);
-    let (remove, append): (&[&[u8]], &[_]) = match (has_id, has_trace) {
-        (true, true) => (&[REASON_HEADER], &[]),
-        (false, true) => (&[REASON_HEADER, b"x-request-id"], &[id]),
-        (true, false) => (&[REASON_HEADER, b"traceparent"], &[trace]),
-        (false, false) => (&[REASON_HEADER, b"x-request-id", b"traceparent"], &[id, trace]),
-    };
-    // HTTP/1.0 knows requests without a host.
-    let host = head.authority.is_empty().then(|| flow.service_name(snapshot).as_str().as_bytes());
-    let edits = RequestEdits { host, upgrade: true, remove, append, ..RequestEdits::default() };
-    let mut out = Output::new();
-    let framing = encode_request(head, bytes, &edits, &mut out.0);
-    Ok(Plan { head: out, framing, exchange: head.exchange(true) })
+}
+
+impl Plan {
+    /// How the request's head is changed on its way upstream.
+    pub fn with_edits<T>(&self, use_it: impl FnOnce(&RequestEdits<'_>) -> T) -> T {
+        let id = self.new_id.as_ref().map(|id| (&b"x-request-id"[..], &id[..]));
+        let trace = self.new_trace.as_ref().map(|trace| (&b"traceparent"[..], &trace[..]));
+        let (remove, append): (&[&[u8]], &[_]) = match (id, trace) {
+            (None, None) => (&[REASON_HEADER], &[]),
+            (Some(id), None) => (&[REASON_HEADER, b"x-request-id"], &[id]),
+            (None, Some(trace)) => (&[REASON_HEADER, b"traceparent"], &[trace]),
+            (Some(id), Some(trace)) => (&[REASON_HEADER, b"x-request-id", b"traceparent"], &[id, trace]),
+        };
+        use_it(&RequestEdits { remove, append, ..RequestEdits::default() })
+    }
 }
 
 impl Flow {
-    fn route(&self, snapshot: &Snapshot) -> Result<(Target, Arc<RouteMetrics>), Failure> {
+    /// Decides everything about a request before a byte goes upstream. No I/O. `bytes` are those of the head.
+    pub fn plan(&self, snapshot: &Snapshot, head: &RequestHead, bytes: &[u8]) -> Result<Plan, Failure> {
+        self.authorize(snapshot)?;
+        if head.method == Method::Connect {
+            return Err(Failure::MethodRefused);
+        }
+        let (new_id, new_trace): ([u8; 16], [u8; 24]) =
+            self.worker.with_random(|random| (random.bytes(), random.bytes()));
+        let has_id = head.request_id.is_some_and(|id| is_request_id(id.of(bytes)));
+        let has_trace = head.traceparent.is_some_and(|trace| TraceParent::parse(trace.of(bytes)).is_some());
+        Ok(Plan {
+            new_id: (!has_id).then(|| request_id(&new_id)),
+            new_trace: (!has_trace).then(|| TraceParent::generate(&new_trace, false).encode()),
+        })
+    }
+
+    pub fn route(&self, snapshot: &Snapshot) -> Result<(Target, Arc<RouteMetrics>), Failure> {
         match &self.side {
             Side::Outbound { service, port } => {
                 let destination = snapshot.destination(service).ok_or(Failure::UnknownDestination)?.clone();
@@ -295,11 +320,11 @@ impl Flow {
         }
     }
 
-    fn is_inbound(&self) -> bool {
+    pub fn is_inbound(&self) -> bool {
         matches!(self.side, Side::Inbound { .. })
     }
 
-    fn is_closing(&self, phase: Phase) -> bool {
+    pub fn is_closing(&self, phase: Phase) -> bool {
         phase.stopping || (phase.inbound_draining && self.is_inbound())
     }
 
@@ -423,12 +448,12 @@ async fn answer(client: &mut Connection, exchange: Option<&Exchange>, failure: F
 }
 
 /// Ends a connection on which nothing is under way.
-async fn close(mut client: Connection) {
+pub async fn close(mut client: Connection) {
     let _ = timeout(LINGER, client.stream.shutdown()).await;
 }
 
 /// Closes so that the client can read all that was written: unread bytes would make the kernel send a reset.
-async fn linger(mut client: Connection) {
+pub async fn linger(mut client: Connection) {
     let mut discarded = 0;
     let mut ended = pin!(async {
         client.stream.shutdown().await.ok();

@@ -17,6 +17,7 @@ use crate::HopListener;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::http::{self, Flow, Side};
+use crate::http2;
 use crate::snapshot::Snapshot;
 use crate::tcp;
 use crate::upstream::Target;
@@ -64,6 +65,13 @@ async fn serve(worker: Rc<Worker>, _admitted: Admitted, raw: Raw) {
             let client = Connection::new(stream, snapshot.limits.wire.head_bytes_max);
             drop(snapshot);
             http::serve(&Flow { worker, side: Side::Inbound { peer, port } }, client).await;
+        }
+        Alpn::Http2 => {
+            let client = Connection::new(stream, snapshot.limits.wire.head_bytes_max);
+            drop(snapshot);
+            let _on_route = OnRoute::new(&worker.application(port).metrics);
+            let flow = Flow { worker, side: Side::Inbound { peer, port } };
+            Box::pin(http2::serve(&flow, client)).await;
         }
         Alpn::Tcp => {
             // A port declared HTTP has no way around HTTP.

@@ -5,7 +5,7 @@
 //! [`run`] is one worker on one thread.
 //!
 //! Reading order: how a worker lives ([`run`]), where connections come from (`outbound`, `inbound`, `gateway`), what
-//! they speak (`detection`, `http` with the life of a request, `exchange`, `tcp`, `udp`, `dns`), where they go
+//! they speak (`detection`, `http` with the life of a request, `exchange`, `http2`, `tcp`, `udp`, `dns`), where they go
 //! (`snapshot`, `upstream`, `balance`, `outlier`, `pool`).
 
 mod run;
@@ -20,6 +20,7 @@ mod detection;
 mod dns;
 mod exchange;
 mod http;
+mod http2;
 mod tcp;
 mod udp;
 

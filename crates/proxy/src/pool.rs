@@ -122,10 +122,11 @@ impl Slot {
     }
 }
 
-struct Pending<'a>(&'a Cell<usize>);
+/// One more that waits, until this is dropped.
+pub struct Pending<'a>(&'a Cell<usize>);
 
 impl<'a> Pending<'a> {
-    fn new(count: &'a Cell<usize>) -> Self {
+    pub fn new(count: &'a Cell<usize>) -> Self {
         count.set(count.get() + 1);
         Self(count)
     }

@@ -18,6 +18,7 @@ use sinew_wire::h1::{HEAD_FIELDS_CEILING, Limits};
 use tokio::time::Instant;
 
 use crate::balance::Candidate;
+use crate::http2::Links;
 use crate::outlier::{self, Outlier};
 use crate::pool::{Bounds, Pool};
 
@@ -69,6 +70,7 @@ pub struct Endpoint {
     outlier: Outlier,
     /// By the application's port.
     pools: RefCell<BTreeMap<u16, Rc<Pool>>>,
+    links: RefCell<BTreeMap<u16, Rc<Links>>>,
 }
 
 /// A declared destination outside the mesh.
@@ -263,6 +265,7 @@ impl Destination {
         if endpoint.outlier.failed(now, may_go_out) {
             // A request that took one of its idle connections would wait for an answer, not for a connection.
             endpoint.pools.borrow().values().for_each(|pool| pool.close_idle());
+            endpoint.links.borrow().values().for_each(|links| links.use_no_more());
         }
     }
 }
@@ -284,6 +287,7 @@ impl Endpoint {
                 failing_until: Cell::new(None),
                 outlier: Outlier::new(metrics.clone()),
                 pools: RefCell::default(),
+                links: RefCell::default(),
             })
         })
     }
@@ -315,12 +319,18 @@ impl Endpoint {
         self.pools.borrow_mut().entry(port).or_insert_with(|| Pool::new(bounds)).clone()
     }
 
+    pub fn links(&self, port: u16, bounds: Bounds) -> Rc<Links> {
+        self.links.borrow_mut().entry(port).or_insert_with(|| Links::new(bounds)).clone()
+    }
+
     pub fn sweep(&self, now: Instant) {
         self.pools.borrow_mut().retain(|_, pool| !pool.sweep(now));
+        self.links.borrow_mut().retain(|_, links| !links.is_empty());
     }
 
     fn retire(&self) {
         self.pools.borrow().values().for_each(|pool| pool.retire());
+        self.links.borrow().values().for_each(|links| links.retire());
     }
 }
 

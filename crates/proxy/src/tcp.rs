@@ -1,4 +1,4 @@
-//! Bytes as they are: every protocol that is not HTTP/1.1.
+//! Bytes as they are: every protocol that is not HTTP.
 
 use std::sync::Arc;
 

@@ -1,7 +1,9 @@
 //! Whole proxies in this process: real sockets, real mutual TLS, scripted applications.
 
 pub mod mesh;
+pub mod peer;
 
+mod calls;
 mod change;
 mod edges;
 mod ends;

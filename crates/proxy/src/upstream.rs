@@ -18,6 +18,7 @@ use crate::Inside;
 use crate::balance;
 use crate::connection::Connection;
 use crate::failure::Failure;
+use crate::http2::Links;
 use crate::outlier::TRIAL_TIME_MAX;
 use crate::pool::Slot;
 use crate::snapshot::{Destination, Endpoint, Load, Snapshot};
@@ -71,8 +72,8 @@ impl Target {
     }
 
     /// The exchange failed in the middle. Its endpoint is blamed where nobody answered, or the way to it broke.
-    pub fn blame(&self, upstream: &Upstream, failure: Failure) {
-        if let (Self::Service { destination, .. }, Some(load)) = (self, &upstream.load)
+    pub fn blame(&self, load: Option<&Load>, failure: Failure) {
+        if let (Self::Service { destination, .. }, Some(load)) = (self, load)
             && matches!(failure, Failure::UpstreamGone | Failure::UpstreamTimeout)
         {
             destination.blame(load.endpoint(), Instant::now());
@@ -114,6 +115,44 @@ impl Target {
                     }
                 };
                 Ok(Upstream { connection, is_reused, slot, load: None })
+            }
+        }
+    }
+
+    /// For a request over HTTP/2: where the connections are that may take it.
+    pub fn choose(
+        &self,
+        worker: &Worker,
+        snapshot: &Snapshot,
+        tries: &mut Tries,
+    ) -> Result<(Rc<Links>, Option<Load>), Failure> {
+        match self {
+            Self::Service { destination, port } => {
+                let load = tries.choose(worker, destination)?;
+                Ok((load.endpoint().links(*port, snapshot.limits.hop_pool), Some(load)))
+            }
+            Self::Application(application) => Ok((application.links.clone(), None)),
+        }
+    }
+
+    /// A new connection for HTTP/2, to the endpoint that was chosen.
+    pub async fn dial(
+        &self,
+        worker: &Worker,
+        snapshot: &Snapshot,
+        load: Option<&Load>,
+        deadline: Instant,
+    ) -> Result<Stream, Failure> {
+        match (self, load.map(Load::endpoint)) {
+            (Self::Service { destination, port }, Some(endpoint)) => {
+                let dialed = dial_hop(worker, snapshot, destination, endpoint, *port, Alpn::Http2, deadline);
+                let stream = dialed.await.inspect_err(|_| destination.blame(endpoint, Instant::now()))?;
+                endpoint.recovered(Instant::now());
+                Ok(stream)
+            }
+            (Self::Service { .. }, None) => Err(Failure::NoEndpoint),
+            (Self::Application(application), _) => {
+                dial_application(worker, snapshot, application, deadline).await
             }
         }
     }
@@ -166,6 +205,17 @@ impl Tries {
         self.again(Some(endpoint), failure)
     }
 
+    /// An attempt has failed in a way that allows another one. `endpoint`: where, unless it was our application.
+    pub fn failed(&mut self, endpoint: Option<&Rc<Endpoint>>, failure: Failure) -> Result<(), Failure> {
+        match endpoint {
+            // A stale connection, or one that ends in order, says nothing about its endpoint.
+            Some(endpoint) if !matches!(failure, Failure::UpstreamGone | Failure::Unprocessed) => {
+                self.note(endpoint, failure)
+            }
+            endpoint => self.again(endpoint, failure),
+        }
+    }
+
     /// Another attempt is wanted after `failure`.
     fn again(&mut self, endpoint: Option<&Rc<Endpoint>>, failure: Failure) -> Result<(), Failure> {
         if failure == Failure::Overload || self.count + 1 >= ATTEMPTS_MAX {
@@ -184,12 +234,11 @@ impl Tries {
 impl Upstream {
     /// The exchange failed in a way that allows another attempt; this connection is closed.
     pub fn give_up(self, tries: &mut Tries, failure: Failure) -> Result<(), Failure> {
-        match &self.load {
-            // A stale connection says nothing about its endpoint.
-            Some(load) if failure == Failure::UpstreamGone => tries.again(Some(load.endpoint()), failure),
-            Some(load) => tries.note(load.endpoint(), failure),
-            None => tries.again(None, failure),
-        }
+        tries.failed(self.load.as_ref().map(Load::endpoint), failure)
+    }
+
+    pub fn load(&self) -> Option<&Load> {
+        self.load.as_ref()
     }
 
     /// There was an answer.
@@ -219,7 +268,7 @@ async fn reach_endpoint(
     tries: &Tries,
 ) -> Result<(Slot, Connection, bool), Failure> {
     let endpoint = load.endpoint();
-    let deadline = connect_deadline(tries.now, snapshot, load);
+    let deadline = connect_deadline(tries.now, snapshot, Some(load));
     let pool = endpoint.pool(port, snapshot.limits.hop_pool);
     let (slot, idle) = pool.checkout(tries.now, deadline, tries.is_harmless).await?;
     if let Some(connection) = idle {
@@ -240,7 +289,7 @@ async fn open_endpoint(
     port: u16,
 ) -> Result<Stream, Failure> {
     let endpoint = load.endpoint();
-    let deadline = connect_deadline(Instant::now(), snapshot, load);
+    let deadline = connect_deadline(Instant::now(), snapshot, Some(load));
     let dialed = dial_hop(worker, snapshot, destination, endpoint, port, Alpn::Tcp, deadline).await;
     let mut stream = dialed.inspect_err(|_| destination.blame(endpoint, Instant::now()))?;
     let connected = if endpoint.is_plain() { Ok(()) } else { await_connected(&mut stream, deadline).await };
@@ -257,8 +306,8 @@ async fn open_endpoint(
 }
 
 /// A trial is short: whoever makes it goes elsewhere soon.
-fn connect_deadline(now: Instant, snapshot: &Snapshot, load: &Load) -> Instant {
-    let most = if load.is_trial { TRIAL_TIME_MAX } else { Duration::MAX };
+pub fn connect_deadline(now: Instant, snapshot: &Snapshot, load: Option<&Load>) -> Instant {
+    let most = if load.is_some_and(|load| load.is_trial) { TRIAL_TIME_MAX } else { Duration::MAX };
     now + snapshot.limits.connect_timeout.min(most)
 }
 

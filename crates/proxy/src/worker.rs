@@ -15,6 +15,7 @@ use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use crate::balance::Random;
+use crate::http2::{Exchanges, Links};
 use crate::pool::Pool;
 use crate::snapshot::Snapshot;
 use crate::{Inside, sys};
@@ -29,6 +30,8 @@ pub struct Worker {
     tls: RefCell<Tls>,
     pub registry: Arc<Registry>,
     inside: Option<Box<dyn Inside>>,
+    /// Requests over HTTP/2 that are not over.
+    pub exchanges: Exchanges,
     applications: RefCell<HashMap<u16, Rc<Application>>>,
     random: RefCell<Random>,
     connections: Cell<usize>,
@@ -52,6 +55,7 @@ pub struct Phase {
 pub struct Application {
     pub port: u16,
     pub pool: Rc<Pool>,
+    pub links: Rc<Links>,
     /// The address that answered last; dialed first next time.
     pub answered: Cell<Option<IpAddr>>,
     /// When it was last asked why nobody answers, and whether it is that the application listens on loopback alone.
@@ -72,6 +76,7 @@ impl Worker {
             tls: RefCell::new(tls),
             registry,
             inside,
+            exchanges: Exchanges::default(),
             applications: RefCell::default(),
             random: RefCell::new(Random::new(RandomState::new().hash_one(std::process::id()))),
             connections: Cell::new(0),
@@ -112,6 +117,7 @@ impl Worker {
             Rc::new(Application {
                 port,
                 pool: Pool::new(bounds),
+                links: Links::new(bounds),
                 answered: Cell::new(None),
                 on_loopback_only: Cell::new(None),
                 metrics: self.registry.route(Direction::Inbound, &port.to_string()),
@@ -175,10 +181,13 @@ impl Worker {
             let idle_max = self.snapshot().limits.hop_pool.idle_time_max;
             self.snapshot().endpoints().for_each(|endpoint| endpoint.sweep(now));
             // One that is in use somewhere else than in its pool stays as well: whoever holds it counts on it.
-            self.applications
-                .borrow_mut()
-                .retain(|_, application| !application.pool.sweep(now) || Rc::strong_count(application) > 1);
+            self.applications.borrow_mut().retain(|_, application| {
+                !application.pool.sweep(now)
+                    || !application.links.is_empty()
+                    || Rc::strong_count(application) > 1
+            });
             if quiet.tick(self.admitted.take(), idle_max) {
+                self.exchanges.release();
                 sys::give_memory_back();
             }
         }

@@ -44,6 +44,8 @@ pub enum TlsError {
 pub enum Alpn {
     /// `http/1.1`
     Http,
+    /// `h2`
+    Http2,
     /// `sinew-tcp`: the callee sends one byte ([`TCP_CONNECTED`] or a refusal), then bytes flow as they are.
     Tcp,
 }
@@ -58,15 +60,18 @@ pub const TCP_REFUSED: u8 = 2;
 pub const TCP_LOOPBACK_ONLY: u8 = 3;
 
 impl Alpn {
+    const ALL: [Self; 3] = [Self::Http, Self::Http2, Self::Tcp];
+
     fn as_bytes(self) -> &'static [u8] {
         match self {
             Self::Http => b"http/1.1",
+            Self::Http2 => b"h2",
             Self::Tcp => b"sinew-tcp",
         }
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
-        [Self::Http, Self::Tcp].into_iter().find(|alpn| alpn.as_bytes() == bytes)
+        Self::ALL.into_iter().find(|alpn| alpn.as_bytes() == bytes)
     }
 }
 
@@ -77,6 +82,7 @@ pub struct Tls {
     id: SpiffeId,
     server: TlsAcceptor,
     client_http: TlsConnector,
+    client_http2: TlsConnector,
     client_tcp: TlsConnector,
 }
 
@@ -107,13 +113,14 @@ impl Tls {
             .with_protocol_versions(&[&version::TLS13])?
             .with_client_cert_verifier(verifier.clone())
             .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
-        server.alpn_protocols = vec![Alpn::Http.as_bytes().to_vec(), Alpn::Tcp.as_bytes().to_vec()];
+        server.alpn_protocols = Alpn::ALL.map(|alpn| alpn.as_bytes().to_vec()).into();
         server.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
         server.send_tls13_tickets = 1;
         Ok(Self {
             id: identity.id.clone(),
             server: TlsAcceptor::from(Arc::new(server)),
             client_http: client(Alpn::Http)?,
+            client_http2: client(Alpn::Http2)?,
             client_tcp: client(Alpn::Tcp)?,
         })
     }
@@ -146,6 +153,7 @@ impl Tls {
             .map_err(|_| invalid("service and namespace do not make a server name"))?;
         let connector = match alpn {
             Alpn::Http => &self.client_http,
+            Alpn::Http2 => &self.client_http2,
             Alpn::Tcp => &self.client_tcp,
         };
         let mut stream = connector.connect(name, raw).await?;

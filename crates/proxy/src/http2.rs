@@ -1,0 +1,89 @@
+//! HTTP/2: a client's connection, the requests on it, and the connections to upstreams that their streams share.
+//!
+//! Each request is routed and balanced on its own, by [`crate::http::Flow::plan`] and [`crate::upstream::Target`] as one
+//! over HTTP/1.1. Its life begins in `exchange`; `link` is one connection and who reads and writes on it; `links` the
+//! connections to one endpoint; `pipe` one direction of a body; `reply` what the proxy answers itself. No stream has a task:
+//! what one connection receives is put at once into the other's engine, or waits in its exchange as far as the
+//! window of the one who sends allows.
+
+mod exchange;
+mod exchanges;
+mod link;
+mod links;
+mod pipe;
+mod reply;
+
+use std::future::poll_fn;
+use std::pin::pin;
+
+use sinew_wire::h2::{Connection as Engine, FloodLimits, Limits};
+use tokio::time::{Instant, sleep_until};
+
+pub use self::exchanges::Exchanges;
+use self::link::{Driver, End, Link};
+pub use self::links::Links;
+use crate::connection::Connection;
+use crate::http::{self, Flow, Waits};
+use crate::snapshot::CompiledLimits;
+
+/// What a peer may send on a stream before the other side has taken any of it; the most that an exchange holds.
+const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+/// The same for all streams of a connection: so many that few whose readers are slow do not stop the others.
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// Serves a client's connection until it ends.
+pub async fn serve(flow: &Flow, mut client: Connection) {
+    let snapshot = flow.worker.snapshot();
+    let (mut limits, idle_max) = (limits(&snapshot.limits), snapshot.limits.idle_timeout);
+    drop(snapshot);
+    if flow.is_inbound() {
+        limits.floods = trusted();
+    }
+    let (phase_changed, sleep) =
+        (pin!(flow.worker.phase_changed()), pin!(sleep_until(Instant::now() + idle_max)));
+    let mut waits = Waits::new(flow, phase_changed, sleep);
+    let link = Link::new(Engine::server(limits));
+    let mut driver = Driver::new(&flow.worker, Some(flow), &link, &mut client, idle_max);
+    let end = poll_fn(|cx| {
+        while waits.poll_phase(cx).is_ready() {}
+        // Whoever connects while we drain does not know yet: what it has sent by then is served.
+        if flow.is_closing(flow.worker.current_phase()) {
+            driver.drain();
+        }
+        driver.poll(cx, &mut waits.timer)
+    })
+    .await;
+    driver.end_exchanges();
+    drop(driver);
+    if end != End::Gone {
+        http::linger(client).await;
+    }
+}
+
+/// Of connections to clients and to upstreams.
+fn limits(compiled: &CompiledLimits) -> Limits {
+    let wire = &compiled.wire;
+    Limits {
+        head_bytes_max: wire.head_bytes_max,
+        head_fields_max: wire.head_fields_max,
+        target_bytes_max: wire.target_bytes_max,
+        body_bytes_max: wire.body_bytes_max,
+        trailer_bytes_max: wire.trailer_bytes_max,
+        trailer_fields_max: wire.trailer_fields_max,
+        block_bytes_max: wire.head_bytes_max + 16 * 1024,
+        interim_responses_max: wire.interim_responses_max,
+        stream_window_bytes: STREAM_WINDOW_BYTES,
+        connection_window_bytes: CONNECTION_WINDOW_BYTES,
+        // Not served: see `Failure::MethodRefused`.
+        extended_connect: false,
+        ..Limits::DEFAULT
+    }
+}
+
+/// Another sidecar passes on what many clients do, each of which it has held to the limits itself.
+fn trusted() -> FloodLimits {
+    let FloodLimits { allowed, credit_max } = FloodLimits::DEFAULT;
+    FloodLimits { allowed: allowed.map(|count| count * TRUST), credit_max: credit_max * TRUST }
+}
+
+const TRUST: u32 = 100;
