@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::stage::{Failed, run};
+use crate::stage::{Failed, run, target_folder};
 
 /// A program that a test starts, and the Debian package that has it.
 const NEEDED: &[(&str, &str)] = &[
@@ -22,8 +22,33 @@ const NEEDED: &[(&str, &str)] = &[
     ("systemd-analyze", "systemd"),
 ];
 
+/// gRPC as another implementation speaks it, from PyPI: a wheel, so that nothing is built.
+const GRPCIO: &[&str] = &["grpcio==1.85.1", "typing-extensions==4.15.0"];
+
 pub fn install() -> Result<(), Failed> {
     components()?;
+    debian()?;
+    grpcio()
+}
+
+/// Into the target folder, where the tests look for it: nothing else on this machine sees it.
+fn grpcio() -> Result<(), Failed> {
+    let target = target_folder();
+    let folder = target.join("tmp/python-grpcio");
+    if folder.exists() {
+        return Ok(());
+    }
+    // Under another name until it is whole.
+    let partial = target.join("tmp/python-grpcio.partial");
+    run(Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target"])
+        .arg(&partial)
+        .args(GRPCIO))?;
+    std::fs::rename(&partial, &folder)
+        .map_err(|error| Failed::new(format!("rename {}: {error}", partial.display())))
+}
+
+fn debian() -> Result<(), Failed> {
     let missing: Vec<&str> =
         NEEDED.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() {

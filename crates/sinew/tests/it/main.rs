@@ -4,6 +4,7 @@ mod bounds;
 mod cli;
 mod container;
 mod explicit;
+mod grpc;
 mod habits;
 mod harness;
 mod hidden;
