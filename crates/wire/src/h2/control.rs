@@ -5,7 +5,7 @@ use super::connection::{Connection, Role};
 use super::error::{
     ConnectionError, ErrorCode, StreamError, connection_error, frame_size_error, protocol_error,
 };
-use super::frame::{FrameHeader, flag, number};
+use super::frame::{FrameHeader, flag, number, push_window_update};
 use super::settings::{WINDOW_MAX, push_ack};
 use super::streams::{Ended, Side};
 use super::{Event, StreamKey};
@@ -124,6 +124,12 @@ impl Connection {
             self.own_window = bytes;
             for stream in self.streams.iter_mut() {
                 stream.recv_window += by;
+                // The consumer may have taken all that came: nothing else would give it back.
+                if stream.recv != Side::Closed && stream.taken > 0 && stream.taken >= bytes / 2 {
+                    stream.recv_window += i64::from(stream.taken);
+                    push_window_update(&mut self.out, stream.id, stream.taken);
+                    stream.taken = 0;
+                }
             }
         }
         Ok(None)

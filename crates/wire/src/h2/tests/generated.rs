@@ -141,6 +141,15 @@ impl Pump {
     }
 }
 
+/// All but the last bytes are received, and taken, before the acknowledgement that makes windows small: nothing comes then
+/// that they could be given back after.
+#[test]
+fn what_was_taken_under_the_initial_window_is_given_back_under_a_smaller_one() {
+    let message = |body| Message { fields: vec![], body, answer: 0, has_trailers: true, is_reset: false };
+    let seen = Pump::run(&[message(22_977), message(9_596), message(32_767)], 39, 100);
+    assert!(seen[4].ends_with("trailers x-sum=1 "), "the last request came whole");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
