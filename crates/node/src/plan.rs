@@ -8,8 +8,9 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid};
-use sinew_spec::application::{Application, FileContent, FileGrant, MountSource, Service};
+use sinew_spec::application::{Application, FileContent, FileGrant, Mount, MountSource, Service};
 use sinew_spec::egress;
+use sinew_spec::hidden;
 use sinew_spec::name::InstanceName;
 use sinew_spec::proxy::OWN_ADDRESS;
 use sinew_spec::seal::{Command, SealFile, SealMount, SealSpec};
@@ -34,18 +35,6 @@ pub const FILES_BYTES_MAX: u64 = 1024 * 1024;
 pub const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Private to the seal, in memory.
 const HOME: &str = "/tmp";
-/// What an application is read from, also when it is made only later.
-const FILES: &[&str] = &[
-    ".env",
-    "compose.yaml",
-    "compose.yml",
-    "compose.override.yaml",
-    "compose.override.yml",
-    "docker-compose.yaml",
-    "docker-compose.yml",
-    "docker-compose.override.yaml",
-    "docker-compose.override.yml",
-];
 /// What a service gets from the launcher's environment unless the file says otherwise.
 const INHERITED: &[&str] = &["LANG", "LC_ALL", "TZ"];
 
@@ -169,7 +158,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
     let mounts = mounts(application, service, folders, &command, &writable)?;
     let seal = SealSpec {
         hostname: hostname(service, request.instance),
-        masked: masked(application, service, folders),
+        masked: masked(application, service, folders).into_iter().collect(),
         shown: shown(application, service, search, host, &writable),
         mounts,
         writable: folders_written,
@@ -293,7 +282,8 @@ fn mounts(
             }
         };
         mounts.push(SealMount {
-            masked: masked_in(application, service, folders, &source),
+            masked: masked_in(application, service, folders, mount, &source),
+            covered: covered_in(application, service, mount),
             source,
             target: mount.target.clone(),
             read_only: mount.read_only,
@@ -350,93 +340,46 @@ fn shown(
     shown.into_iter().filter(|path| path.exists() && path.parent().is_some()).collect()
 }
 
-/// What lies in shown places and is not this service's business: compose files, what other services mount or are
-/// granted, and where Sinew itself keeps state.
-fn masked(application: &Application, service: &Service, folders: &Folders) -> Vec<PathBuf> {
-    let mut masked = never_shown(application, folders);
-    masked.extend(mounted_by_others(application, service));
-    without_what_it_stands_on(masked, application, service)
+/// What lies in shown places and is not this service's business, and where Sinew itself keeps state.
+fn masked(application: &Application, service: &Service, folders: &Folders) -> BTreeSet<PathBuf> {
+    let mut masked = hidden::in_shown(application, service);
+    masked.extend(own_folders(application, service, folders));
+    masked
 }
 
-/// What of that is hidden in a folder that the service mounts. What others mount below it is not, unless it is the
-/// project folder or above it: who writes `./web:/web` for one service and `./web/static:/static` for another wants them
-/// to meet there. `None`: the same as everywhere.
+/// What of that is hidden in a folder that the service mounts. `None`: the same.
 fn masked_in(
     application: &Application,
     service: &Service,
     folders: &Folders,
-    mounted: &Path,
+    mount: &Mount,
+    source: &Path,
 ) -> Option<Vec<PathBuf>> {
-    if !meets_others(application, mounted) {
-        return None;
-    }
-    let others = mounted_by_others(application, service).filter(|path| !path.starts_with(mounted));
-    let mut masked = never_shown(application, folders);
-    masked.extend(others);
-    Some(without_what_it_stands_on(masked, application, service))
+    let mut masked = hidden::in_mount(application, service, mount, source);
+    masked.extend(own_folders(application, service, folders));
+    (masked != self::masked(application, service, folders)).then(|| masked.into_iter().collect())
 }
 
-fn meets_others(application: &Application, mounted: &Path) -> bool {
-    !application.folder.starts_with(mounted)
+/// What is covered where nothing is hidden otherwise.
+fn covered_in(application: &Application, service: &Service, mount: &Mount) -> Vec<PathBuf> {
+    if mount.hide {
+        return Vec::new();
+    }
+    let secrets = hidden::secrets_of_others(application, service);
+    hidden::without_what_it_stands_on(secrets, application, service).into_iter().collect()
 }
 
-fn never_shown(application: &Application, folders: &Folders) -> BTreeSet<PathBuf> {
-    let mut masked: BTreeSet<PathBuf> = application.files.iter().cloned().collect();
-    // Included projects have folders of their own.
-    let read_from: BTreeSet<&Path> = application.files.iter().filter_map(|file| file.parent()).collect();
-    for folder in read_from.into_iter().chain([application.folder.as_path()]) {
-        masked.extend(FILES.iter().map(|name| folder.join(name)));
-    }
+fn own_folders(application: &Application, service: &Service, folders: &Folders) -> BTreeSet<PathBuf> {
+    let mut own = BTreeSet::new();
     for base in [folders.state.parent(), folders.run.parent()].into_iter().flatten() {
         // A base that holds the project would cover it; then the application's own folders are covered alone.
         if application.folder.starts_with(base) {
-            masked.extend([folders.state.clone(), folders.run.clone()]);
+            own.extend([folders.state.clone(), folders.run.clone()]);
         } else {
-            masked.insert(base.to_path_buf());
+            own.insert(base.to_path_buf());
         }
     }
-    masked.extend(application.services.values().flat_map(granted_files).map(Path::to_path_buf));
-    masked
-}
-
-fn mounted_by_others(application: &Application, service: &Service) -> impl Iterator<Item = PathBuf> {
-    let others = application.services.values().filter(|other| other.name != service.name);
-    let sources = others.flat_map(bind_sources).filter(|path| !names(service, path));
-    sources.map(Path::to_path_buf)
-}
-
-/// Never what the service needs itself, nor a folder in which that lies.
-fn without_what_it_stands_on(
-    mut masked: BTreeSet<PathBuf>,
-    application: &Application,
-    service: &Service,
-) -> Vec<PathBuf> {
-    let mut own: Vec<&Path> = vec![&service.working_dir, &application.folder];
-    own.extend(service.read.iter().map(PathBuf::as_path));
-    own.extend(bind_sources(service));
-    let program = service.command.first().map(|program| service.working_dir.join(program));
-    own.extend(program.as_deref());
-    masked.retain(|path| !own.iter().any(|needed| needed.starts_with(path)));
-    masked.into_iter().collect()
-}
-
-/// Whether a word of the command is a path at or below `folder`: `[python3, src/worker.py]` needs `src`.
-fn names(service: &Service, folder: &Path) -> bool {
-    service.command.iter().any(|word| service.working_dir.join(word).starts_with(folder))
-}
-
-fn bind_sources(service: &Service) -> impl Iterator<Item = &Path> {
-    service.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Bind { path, .. } => Some(path.as_path()),
-        MountSource::Volume(_) => None,
-    })
-}
-
-fn granted_files(service: &Service) -> impl Iterator<Item = &Path> {
-    service.files.iter().filter_map(|grant| match &grant.content {
-        FileContent::File(path) => Some(path.as_path()),
-        FileContent::Environment(_) | FileContent::Inline(_) => None,
-    })
+    hidden::without_what_it_stands_on(own, application, service)
 }
 
 fn files(
@@ -498,6 +441,7 @@ fn devices(service: &Service) -> Result<Vec<SealMount>, PlanError> {
             target: device.target.clone(),
             read_only: !device.write,
             masked: None,
+            covered: Vec::new(),
         })
     };
     service.devices.iter().map(device).collect()

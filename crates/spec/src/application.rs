@@ -338,6 +338,26 @@ pub struct Mount {
     /// Absolute path inside the seal.
     pub target: PathBuf,
     pub read_only: bool,
+    /// Of a bind: compose files and what belongs to other services is hidden in it ([`crate::hidden`]).
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub hide: bool,
+    /// Of a volume of a container: when it is new, it gets what the image has at its target.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub copy: bool,
+}
+
+impl Mount {
+    pub fn new(source: MountSource, target: impl Into<PathBuf>, read_only: bool) -> Self {
+        Self { source, target: target.into(), read_only, hide: true, copy: true }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

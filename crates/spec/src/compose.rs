@@ -21,6 +21,7 @@ mod fields;
 mod grants;
 mod graph;
 mod health;
+mod hidden;
 mod include;
 mod interpolate;
 pub mod keys;

@@ -75,6 +75,9 @@ pub struct SealContainer {
     /// folders that services may write, and no path to them is given to the engine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<SealContainerMount>,
+    /// Volumes that were empty when the container was made: each gets what the image has at its target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub new_volumes: Vec<SealContainerVolume>,
     /// Host folders that services may write: as in [`SealSpec::writable`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub writable: Vec<PathBuf>,
@@ -84,6 +87,14 @@ pub struct SealContainer {
     /// The network that the engine has made for it, as a path; a container of its own holds it. `None`: the init makes one.
     #[serde(default)]
     pub network: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealContainerVolume {
+    /// The volume's folder.
+    pub source: PathBuf,
+    /// As the engine mounts it.
+    pub target: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +112,10 @@ pub struct SealMount {
     /// What is hidden in it instead of [`SealSpec::masked`]. `None`: nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masked: Option<Vec<PathBuf>>,
+    /// Host paths that something empty is mounted over, so that the folders above them stay writable. What is renamed
+    /// over such a path on the host is seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub covered: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -98,10 +98,8 @@ fn instances_get_ports_of_their_own() {
 #[test]
 fn a_folder_shown_at_its_own_place_needs_no_seal() {
     let mut web = service("web", &[]);
-    let bind = |target: &str, read_only| Mount {
-        source: MountSource::Bind { path: "/srv/data".into(), create: false },
-        target: target.into(),
-        read_only,
+    let bind = |target: &str, read_only| {
+        Mount::new(MountSource::Bind { path: "/srv/data".into(), create: false }, target, read_only)
     };
     web.mounts = vec![bind("/srv/data", false)];
     assert_eq!(check(&application(vec![web.clone()])), []);

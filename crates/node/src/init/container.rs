@@ -17,6 +17,7 @@ use super::service::NotStarted;
 use super::sys::{self, Fork};
 
 mod exec;
+mod fill;
 mod mounts;
 
 /// What a shell says of a program that is not there, and of one that cannot be executed.
@@ -37,6 +38,11 @@ pub struct Container {
     about: SealContainer,
     /// The first process of the container, while it is thought to live.
     process: Option<OwnedFd>,
+}
+
+/// Whether its init does something in the container's mounts before it starts.
+pub fn mounts_itself(container: &SealContainer) -> bool {
+    !(container.mounts.is_empty() && container.new_volumes.is_empty())
 }
 
 /// A child that stands for something in the container.
@@ -184,14 +190,28 @@ impl Container {
         let failed = |error: EngineError| (code_of(&error), error.to_string());
         // Where nothing runs, this makes the container's root.
         let listening = Listening::to(&self.engine, &self.about.name).map_err(failed)?;
-        if !self.about.mounts.is_empty() {
+        if mounts_itself(&self.about) {
             let state = self.engine.state(&self.about.name).map_err(failed)?;
             let made = state.map_or(0, |state| state.pid);
-            mounts::put(made, &self.about).map_err(|reason| (NOT_EXECUTABLE, reason))?;
+            self.mount(made).map_err(|reason| (NOT_EXECUTABLE, reason))?;
         }
         self.engine.start(&self.about.name).map_err(failed)?;
         let state = self.engine.state(&self.about.name).map_err(failed)?;
         Ok((Some(listening), state.map_or(0, |state| state.pid)))
+    }
+
+    /// `made`: the first process of the container, which does not run a program of its image yet.
+    fn mount(&self, made: i32) -> Result<(), String> {
+        if made <= 1 {
+            return Err("the engine does not say which process the container has before it starts".to_owned());
+        }
+        if !self.about.new_volumes.is_empty() {
+            mounts::in_child(|| fill::fill_here(made, &self.about))?;
+        }
+        if !self.about.mounts.is_empty() {
+            mounts::in_child(|| mounts::put_here(made, &self.about))?;
+        }
+        Ok(())
     }
 
     fn exit_code(&self) -> i32 {

@@ -12,15 +12,15 @@ use sinew_spec::application::Transport;
 use sinew_spec::seal::{DESCRIPTORS_MAX, MESSAGE_BYTES_MAX, SealContainer, SealSpec};
 use sinew_transport::descriptors;
 
-use super::container::Container;
+use super::container::{Container, mounts_itself};
 use super::keep::Keeper;
 use super::layer::{self, Tree};
 use super::network::Failure;
 use super::serve::{Around, Seal, Standing};
 use super::service::Origin;
 use super::sys::{
-    self, CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, CAP_SYS_CHROOT,
-    CAP_SYS_PTRACE, Fork,
+    self, CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_KILL, CAP_SETGID, CAP_SETUID,
+    CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, Fork,
 };
 use super::{
     CHANNEL, HOP, LIFELINE, LISTENER, LOG_FOLDER, Report, SPEC, fail, filter, network, report, root,
@@ -32,8 +32,17 @@ const HANDED_OVER: usize = 5;
 /// What an init may still do. The last three: to keep trees ([`Keeper`]). Services and commands have none.
 const KEPT: &[u32] = &[CAP_KILL, CAP_SETUID, CAP_SETGID, CAP_SYS_ADMIN, CAP_DAC_OVERRIDE, CAP_CHOWN];
 
-/// The same of the init of a container that mounts something in it (`container::mounts`).
-const KEPT_TO_MOUNT: &[u32] = &[CAP_KILL, CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, CAP_DAC_OVERRIDE];
+/// The same of the init of a container that works in its mounts (`container::mounts`, `container::fill`).
+const KEPT_TO_MOUNT: &[u32] = &[
+    CAP_KILL,
+    CAP_SYS_ADMIN,
+    CAP_SYS_CHROOT,
+    CAP_SYS_PTRACE,
+    CAP_DAC_OVERRIDE,
+    CAP_CHOWN,
+    CAP_FOWNER,
+    CAP_FSETID,
+];
 
 /// What the child tells when all is built; with the descriptors of [`HANDED_OVER`], then UDP egress. One message for
 /// each tree follows.
@@ -88,7 +97,7 @@ fn prepare(channel: &OwnedFd) -> Result<Seal, Failure> {
     sys::wait_for(builder);
 
     sys::set_undumpable().map_err(|e| format!("close /proc/1: {e}"))?;
-    let mounts = built.container.as_ref().is_some_and(|container| !container.mounts.is_empty());
+    let mounts = built.container.as_ref().is_some_and(|container| mounts_itself(container));
     let kept = match built.container {
         Some(_) if mounts => KEPT_TO_MOUNT,
         Some(_) => &[CAP_KILL],

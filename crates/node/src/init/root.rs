@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use sinew_spec::proxy::RESOLVER_ADDRESS;
 use sinew_spec::seal::{SealFile, SealSpec};
@@ -190,9 +191,10 @@ impl Root {
             make_folder(&made, 0o1777)?;
             self.show(target, &Source::open(&made)?, NO_SET_UID | NO_DEVICES)?;
         }
-        for Mounted { wanted, source, hidden } in &sources.mounts {
+        for Mounted { wanted, source, hidden, covered } in &sources.mounts {
             let attributes = NO_SET_UID | NO_DEVICES | if wanted.read_only { READ_ONLY } else { 0 };
             self.show_masked(&wanted.target, source, attributes, hidden.clone(), true)?;
+            covered.iter().try_for_each(|below| self.cover_in(&wanted.target, below))?;
         }
         self.hide_sockets(sources)?;
         for (index, file) in spec.files.iter().enumerate() {
@@ -401,9 +403,34 @@ impl Root {
         if found.is_symlink() {
             return Ok(());
         }
-        let cover = self.made.join(if found.is_dir() { "nothing.d" } else { "nothing" });
+        let cover = self.nothing(found.is_dir())?;
+        self.cover(at, &cover, READ_ONLY | NO_SET_UID | NO_DEVICES | NO_EXECUTE)
+    }
+
+    /// The same in a folder that a service may write: no link in it is followed.
+    fn cover_in(&self, target: &Path, below: &Path) -> Result<(), Failure> {
+        let failed = |e: io::Error| format!("cover {} in {}: {e}", below.display(), target.display());
+        let Some(folder) = self.resolve(target) else { return Ok(()) };
+        let folder = open_path(&folder).map_err(failed)?;
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        let opened = match openat2(&folder, below, how) {
+            Ok(opened) => opened,
+            // There is nothing, or a link: what that leads to is covered where it lies.
+            Err(nix::Error::ENOENT | nix::Error::ENOTDIR | nix::Error::ELOOP) => return Ok(()),
+            Err(error) => return Err(failed(error.into())),
+        };
+        let is_folder = File::from(opened.try_clone().map_err(failed)?).metadata().map_err(failed)?.is_dir();
+        let cover = self.nothing(is_folder)?;
+        let attributes = READ_ONLY | NO_SET_UID | NO_DEVICES | NO_EXECUTE;
+        self.cover_opened(&opened, &cover, attributes).map_err(failed)
+    }
+
+    fn nothing(&self, is_folder: bool) -> Result<Source, Failure> {
+        let cover = self.made.join(if is_folder { "nothing.d" } else { "nothing" });
         if !cover.exists() {
-            if found.is_dir() {
+            if is_folder {
                 make_folder(&cover, 0)?
             } else {
                 make_file(&cover)?
@@ -411,16 +438,19 @@ impl Root {
             fs::set_permissions(&cover, fs::Permissions::from_mode(0o000))
                 .map_err(|e| format!("make a cover: {e}"))?;
         }
-        self.cover(at, &Source::open(&cover)?, READ_ONLY | NO_SET_UID | NO_DEVICES | NO_EXECUTE)
+        Source::open(&cover)
     }
 
     fn cover(&self, at: &Path, source: &Source, attributes: u64) -> Result<(), Failure> {
         let failed = |e: io::Error| format!("cover {}: {e}", at.display());
+        self.cover_opened(&open_path(at).map_err(failed)?, source, attributes).map_err(failed)
+    }
+
+    fn cover_opened(&self, at: &OwnedFd, source: &Source, attributes: u64) -> io::Result<()> {
         let (Source::Folder(opened) | Source::File(opened)) = source else { return Ok(()) };
-        let copy = sys::copy_tree(opened.as_fd()).map_err(failed)?;
-        sys::restrict(copy.as_fd(), attributes, true).map_err(failed)?;
-        let target = open_path(at).map_err(failed)?;
-        sys::attach(copy.as_fd(), target.as_fd()).map_err(failed)
+        let copy = sys::copy_tree(opened.as_fd())?;
+        sys::restrict(copy.as_fd(), attributes, true)?;
+        sys::attach(copy.as_fd(), at.as_fd())
     }
 
     fn file(&self, index: usize, file: &SealFile) -> Result<(), Failure> {

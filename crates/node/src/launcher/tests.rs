@@ -7,10 +7,9 @@ fn two_versions_run_beside_each_other_unless_something_is_shared_or_the_file_say
         change(&mut service);
         assert_eq!(may_run_beside(&service), expected);
     };
-    let mount = |read_only| sinew_spec::application::Mount {
-        source: sinew_spec::application::MountSource::Volume("data".to_owned()),
-        target: "/data".into(),
-        read_only,
+    let mount = |read_only| {
+        let source = sinew_spec::application::MountSource::Volume("data".to_owned());
+        sinew_spec::application::Mount::new(source, "/data", read_only)
     };
     check(&|_| {}, true);
     check(&|service| service.mounts.push(mount(true)), true);

@@ -5,9 +5,9 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use nix::fcntl::OFlag;
 use sinew_engine::{Bind, Create, Device, Filter, Flavor, Flavored, Network, Ulimit};
-use sinew_spec::application::{Container, Mount};
+use sinew_spec::application::Container;
 use sinew_spec::proxy::RESOLVER_ADDRESS;
-use sinew_spec::seal::{SealContainer, SealContainerMount};
+use sinew_spec::seal::{SealContainer, SealContainerMount, SealContainerVolume};
 
 use super::*;
 use crate::container::{
@@ -100,7 +100,7 @@ pub fn plan_container(
     let mut owned = Vec::new();
     let writable_folders = beneath::writable(application, Some(folders));
     let writable = Writable::new(&writable_folders);
-    let (mut binds, mut mounts) = (Vec::new(), Vec::new());
+    let (mut binds, mut mounts, mut new_volumes) = (Vec::new(), Vec::new(), Vec::new());
     for mount in &service.mounts {
         let bind = |source| Bind { source, target: mount.target.clone(), read_only: mount.read_only };
         match &mount.source {
@@ -111,6 +111,11 @@ pub fn plan_container(
                 if !path.exists() {
                     make_volume(&path, (0, 0))?;
                     owned.push(path.clone());
+                }
+                // Docker makes a container's root only when it starts.
+                if mount.copy && containers.flavor == Flavor::Podman && is_empty(&path) {
+                    new_volumes
+                        .push(SealContainerVolume { source: path.clone(), target: mount.target.clone() });
                 }
                 own.push(bind(path));
             }
@@ -133,7 +138,7 @@ pub fn plan_container(
                 } else {
                     binds.push(bind(path.clone()));
                 }
-                binds.extend(covers(application, service, folders, path, &mount.target, &shown)?);
+                binds.extend(covers(request, mount, path, &shown)?);
             }
         }
     }
@@ -202,6 +207,7 @@ pub fn plan_container(
             user_namespace: containers.user_namespace.clone(),
             nothing: vec![shown.nothing(true)?, shown.nothing(false)?],
             mounts,
+            new_volumes,
             writable: writable_folders,
             network: None,
         }),
@@ -296,6 +302,10 @@ impl Shown<'_> {
     }
 }
 
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
 fn make_source(source: &MountSource, writable: &Writable) -> Result<(), PlanError> {
     let MountSource::Bind { path, create } = source else { return Ok(()) };
     if exists(path, writable)? {
@@ -311,30 +321,24 @@ fn make_source(source: &MountSource, writable: &Writable) -> Result<(), PlanErro
     })
 }
 
-/// What lies below a shown folder and is not this service's business is covered, as in a process's seal.
+/// What lies below a shown folder and is not this service's business is covered.
 fn covers(
-    application: &Application,
-    service: &Service,
-    folders: &Folders,
+    request: &Request<'_>,
+    mount: &Mount,
     source: &Path,
-    target: &Path,
     shown: &Shown<'_>,
 ) -> Result<Vec<Bind>, PlanError> {
-    let mut hidden: BTreeSet<PathBuf> = application.files.iter().cloned().collect();
-    hidden.extend([folders.state.clone(), folders.run.clone()]);
-    for other in application.services.values() {
-        hidden.extend(granted_files(other).map(Path::to_path_buf));
-        if other.name != service.name && !meets_others(application, source) {
-            hidden.extend(bind_sources(other).map(Path::to_path_buf));
-        }
-    }
-    hidden.retain(|path| !bind_sources(service).any(|own| own.starts_with(path)));
+    let Request { application, service, folders, .. } = request;
+    let mut hidden = hidden::in_mount(application, service, mount, source);
+    hidden.extend(covered_in(application, service, mount));
+    let own = BTreeSet::from([folders.state.clone(), folders.run.clone()]);
+    hidden.extend(hidden::without_what_it_stands_on(own, application, service));
     let mut covers = Vec::new();
     for path in hidden {
         let Ok(below) = path.strip_prefix(source) else { continue };
         let Ok(found) = fs::symlink_metadata(&path) else { continue };
         let nothing = shown.nothing(found.is_dir())?;
-        covers.push(Bind { source: nothing, target: target.join(below), read_only: true });
+        covers.push(Bind { source: nothing, target: mount.target.join(below), read_only: true });
     }
     Ok(covers)
 }
@@ -365,6 +369,7 @@ fn late_mount(
         target: mount.target.clone(),
         read_only: mount.read_only,
         masked: None,
+        covered: Vec::new(),
     };
     Ok(SealContainerMount { mount, place: shown.empty(&format!("place-{index}"), found.is_dir(), 0o644)? })
 }

@@ -88,7 +88,7 @@ fn grant(name: &str, content: FileContent) -> FileGrant {
 }
 
 fn bind(path: PathBuf, create: bool) -> Mount {
-    Mount { source: MountSource::Bind { path, create }, target: "/data".into(), read_only: false }
+    Mount::new(MountSource::Bind { path, create }, "/data", false)
 }
 
 #[test]
@@ -142,6 +142,23 @@ fn what_others_mount_below_a_folder_is_seen_by_who_mounts_the_folder() {
 }
 
 #[test]
+fn a_folder_in_which_nothing_is_hidden_has_the_secrets_of_others_covered() {
+    let mut project = Project::new("open");
+    let (key, own) = (project.in_project("stock.key"), project.in_project("own.key"));
+    let all = project.application.folder.clone();
+    project.service("stock").files.push(grant("key", FileContent::File(key.clone())));
+    project.service("orders").files.push(grant("own", FileContent::File(own.clone())));
+    fs::write(&own, "x").expect("write");
+    let mount = Mount { hide: false, ..bind(all, true) };
+    project.service("orders").mounts.push(mount);
+    let seal = project.plan().expect("planned").seal;
+    let in_all = seal.mounts[0].masked.as_ref().expect("another list");
+    assert!(!in_all.iter().any(|path| path.starts_with(&project.application.folder)), "{in_all:?}");
+    assert_eq!(seal.mounts[0].covered, std::slice::from_ref(&key));
+    assert!(seal.masked.contains(&key), "in the project folder as it is shown to all");
+}
+
+#[test]
 fn a_mask_never_covers_what_the_service_stands_on() {
     let mut project = Project::new("stands");
     let folder = project.application.folder.clone();
@@ -170,8 +187,7 @@ fn what_the_command_names_is_visible_though_another_service_mounts_it() {
 fn volumes_and_wanted_folders_are_made() {
     let mut project = Project::new("volumes");
     let wanted = project.in_project("wanted");
-    let volume =
-        Mount { source: MountSource::Volume("data".into()), target: "/var/data".into(), read_only: false };
+    let volume = Mount::new(MountSource::Volume("data".into()), "/var/data", false);
     project.service("orders").mounts.extend([volume, bind(wanted.clone(), true)]);
     let mounts = project.plan().expect("planned").seal.mounts;
     assert_eq!(mounts[0].source, project.folders().volume("shop_data"));

@@ -15,6 +15,63 @@ secrets:
   s: { file: ./s.txt }
 "#;
 
+/// `web` is as files usually are, `open` has said that it wants everything.
+const WRITES: &str = r#"
+services:
+  web:
+    command: [sleep, "1000"]
+    volumes: [".:/app"]
+  open:
+    command: [sleep, "1000"]
+    volumes: [{ type: bind, source: ., target: /app, x-sinew: { hide: false } }]
+  other: { command: [sleep, "1000"], secrets: [s, deep] }
+secrets:
+  s: { file: ./s.txt }
+  deep: { file: ./keys/deep.txt }
+"#;
+
+#[test]
+fn who_is_shown_everything_may_write_where_the_compose_file_is() {
+    for user in users() {
+        let sandbox = Sandbox::new(user, "writes");
+        for secret in ["s.txt", "keys/deep.txt"] {
+            sandbox.write(secret, SECRET);
+        }
+        sandbox.write("compose.yaml", WRITES);
+        let told = sandbox.sinew(&["up", "-d"]).ok().stderr;
+        let notice =
+            "warning: compose.yaml:5:15: directly in `/app` nothing can be created, renamed or removed";
+        assert!(told.contains(notice), "{told}");
+        assert_eq!(told.matches("nothing can be created").count(), 1, "{told}");
+        let checked = sandbox.sinew(&["check"]);
+        assert!(checked.stderr.contains(notice), "{}{}", checked.stdout, checked.stderr);
+
+        let inside = |service: &str, script: &str| {
+            let done = sandbox.sinew(&["exec", service, "--", "sh", "-c", script]);
+            (done.code == 0).then_some(done.stdout)
+        };
+        for refused in ["echo x > /app/new", "mv /app/keys /app/moved", "cat /app/compose.yaml"] {
+            assert_eq!(inside("web", refused), None, "{user:?}: {refused}");
+        }
+        let works = "cd /app && echo one > new && mv new newer && cat newer && rm newer && echo kept > kept";
+        assert_eq!(inside("open", works).as_deref(), Some("one\n"), "{user:?}");
+        assert_eq!(fs::read_to_string(sandbox.folder.join("kept")).expect("written inside"), "kept\n");
+        assert_eq!(inside("open", "cat /app/compose.yaml").as_deref(), Some(WRITES));
+        // Secrets of others stay covered, and cannot be brought away.
+        for secret in ["s.txt", "keys/deep.txt"] {
+            let tries = format!(
+                "cd /app; cat {secret}; ln {secret} linked && cat linked; mv {secret} moved && cat moved; \
+                 mv keys elsewhere; cat elsewhere/deep.txt; mv elsewhere keys; true"
+            );
+            let seen = inside("open", &tries).unwrap_or_default();
+            assert!(!seen.contains(SECRET), "{user:?}: {secret}");
+        }
+        assert_eq!(fs::read_to_string(sandbox.folder.join("s.txt")).expect("it is there"), SECRET);
+        sandbox.sinew(&["down"]).ok();
+        assert_eq!(sandbox.left_over(), Vec::<String>::new());
+    }
+}
+
 #[test]
 fn a_secret_that_an_editor_saves_is_not_shown_to_other_services() {
     for user in users() {

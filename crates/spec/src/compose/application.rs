@@ -14,7 +14,7 @@ use super::problem::quote;
 use super::service::{Context, Draft};
 use super::source::{At, Findings};
 use super::yaml::{Node, Value};
-use super::{ComposeInput, PathKind, graph, paths, programs, service};
+use super::{ComposeInput, PathKind, graph, hidden, paths, programs, service};
 
 pub(super) const SERVICES_MAX: usize = 1_000;
 
@@ -85,6 +85,7 @@ pub(super) fn read(
         configs: contents(&keys, "configs", Section::Config, input, environment, &mut granted, findings),
     };
     let (drafts, env_files) = services(&keys, root, input, &name, &top, findings);
+    let places = hidden::Places::of(&drafts);
     let services = graph::select(drafts, root, input, environment, findings);
     // Otherwise what uses it may just be what is wrong.
     if !findings.has_problems() {
@@ -114,6 +115,9 @@ pub(super) fn read(
     files.extend(input.dotenv.iter().map(|(path, _)| path.clone()));
     files.extend(env_files);
     let application = Application { name, folder: input.folder.clone(), files, services, volumes };
+    if !findings.has_problems() {
+        hidden::warn(&application, &places, input, findings);
+    }
     Some(Read { application, granted })
 }
 

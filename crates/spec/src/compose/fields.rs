@@ -331,6 +331,11 @@ impl<'a> Keys<'a> {
     }
 }
 
+/// Where `x-sinew` stands.
+fn has_ours(section: Section) -> bool {
+    matches!(section, Section::Service | Section::ServiceVolume)
+}
+
 /// True: the key is there to be read.
 fn check_key(entry: &Entry, path: &str, section: Section, findings: &mut Findings) -> bool {
     let name = entry.key.as_str();
@@ -348,7 +353,7 @@ fn check_key(entry: &Entry, path: &str, section: Section, findings: &mut Finding
     }
     if name.starts_with("x-") && section.allows_extensions() && name != "x-sinew" {
         // Except for what is nearly ours: a typo there would open or close something.
-        let near = section == Section::Service && nearest(name, ["x-sinew"]).is_some();
+        let near = has_ours(section) && nearest(name, ["x-sinew"]).is_some();
         if near {
             findings
                 .problem(entry.key_at, path, format!("{} is unknown", quote(name)))
@@ -356,7 +361,7 @@ fn check_key(entry: &Entry, path: &str, section: Section, findings: &mut Finding
         }
         return false;
     }
-    if name == "x-sinew" && section == Section::Service {
+    if name == "x-sinew" && has_ours(section) {
         return true;
     }
     let what = format!("{} is not a key of {}", quote(name), section.describe());

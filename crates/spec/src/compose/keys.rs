@@ -44,10 +44,11 @@ pub enum Section {
     SinewHealth,
     SinewHealthHttp,
     SinewEgress,
+    SinewVolume,
 }
 
 impl Section {
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::Top,
         Self::Include,
         Self::Service,
@@ -82,6 +83,7 @@ impl Section {
         Self::SinewHealth,
         Self::SinewHealthHttp,
         Self::SinewEgress,
+        Self::SinewVolume,
     ];
 
     /// What the mapping is, in a message: "`portz` is not a key of a service".
@@ -121,6 +123,7 @@ impl Section {
             Self::SinewHealth => "`x-sinew.health`",
             Self::SinewHealthHttp => "`x-sinew.health.http`",
             Self::SinewEgress => "an entry of `x-sinew.egress`",
+            Self::SinewVolume => "`x-sinew` of a volume",
         }
     }
 
@@ -161,6 +164,7 @@ impl Section {
             Self::SinewHealth => "services.*.x-sinew.health",
             Self::SinewHealthHttp => "services.*.x-sinew.health.http",
             Self::SinewEgress => "services.*.x-sinew.egress[]",
+            Self::SinewVolume => "services.*.volumes[].x-sinew",
         }
     }
 
@@ -168,7 +172,12 @@ impl Section {
     pub fn allows_extensions(self) -> bool {
         !matches!(
             self,
-            Self::Sinew | Self::SinewBuild | Self::SinewHealth | Self::SinewHealthHttp | Self::SinewEgress
+            Self::Sinew
+                | Self::SinewBuild
+                | Self::SinewHealth
+                | Self::SinewHealthHttp
+                | Self::SinewEgress
+                | Self::SinewVolume
         )
     }
 }

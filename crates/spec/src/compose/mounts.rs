@@ -35,9 +35,12 @@ pub(super) fn read(keys: &Keys<'_>, draft: &mut Draft, context: &mut Context<'_>
             }
         }
     }
-    for (what, _) in targets.list {
+    for (what, at, path) in targets.list {
         match what {
-            What::Mount(mount) => draft.service.mounts.push(mount),
+            What::Mount(mount) => {
+                draft.service.mounts.push(mount);
+                draft.mounts_at.push((at, path));
+            }
             What::Tmpfs(target) => draft.service.tmpfs.push(target),
         }
     }
@@ -64,14 +67,14 @@ impl What {
 /// One thing at each place: what a later file says wins, twice in one file is a problem.
 #[derive(Default)]
 struct Targets {
-    list: Vec<(What, At)>,
+    list: Vec<(What, At, String)>,
 }
 
 impl Targets {
     fn add(&mut self, what: What, item: &Field<'_>, context: &mut Context<'_>) {
         let at = item.at();
-        let Some(known) = self.list.iter_mut().find(|(known, _)| known.target() == what.target()) else {
-            self.list.push((what, at));
+        let Some(known) = self.list.iter_mut().find(|(known, ..)| known.target() == what.target()) else {
+            self.list.push((what, at, item.path.clone()));
             return;
         };
         if known.1.source == at.source {
@@ -79,7 +82,7 @@ impl Targets {
             item.problem(context.findings, problem).hint(format!("the first is on line {}", known.1.line));
             return;
         }
-        *known = (what, at);
+        *known = (what, at, item.path.clone());
     }
 }
 
@@ -105,7 +108,7 @@ fn short(item: &Field<'_>, context: &mut Context<'_>) -> Option<What> {
             return None;
         }
     };
-    let read_only = mount_options(item, options, context)?;
+    let Options { read_only, copy } = mount_options(item, options, context)?;
     let target = paths::inside(item, target, context.findings);
     let source = if source.starts_with(['.', '/', '~']) {
         let path = paths::host(item, source, context.input, context.findings)?;
@@ -113,16 +116,22 @@ fn short(item: &Field<'_>, context: &mut Context<'_>) -> Option<What> {
     } else {
         named_volume(item, source, context)?
     };
-    Some(What::Mount(Mount { source, target: target?, read_only }))
+    Some(What::Mount(Mount { copy, ..Mount::new(source, target?, read_only) }))
 }
 
-fn mount_options(item: &Field<'_>, options: &str, context: &mut Context<'_>) -> Option<bool> {
-    let mut read_only = false;
+struct Options {
+    read_only: bool,
+    copy: bool,
+}
+
+fn mount_options(item: &Field<'_>, options: &str, context: &mut Context<'_>) -> Option<Options> {
+    let (mut read_only, mut copy) = (false, true);
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
             "ro" => read_only = true,
             "rw" => read_only = false,
-            "cached" | "delegated" | "consistent" | "nocopy" => {
+            "nocopy" => copy = false,
+            "cached" | "delegated" | "consistent" => {
                 let what = format!("the mount option `{option}` has no effect");
                 context.findings.warning(item.at(), item.path.clone(), what);
             }
@@ -133,7 +142,7 @@ fn mount_options(item: &Field<'_>, options: &str, context: &mut Context<'_>) -> 
             }
         }
     }
-    Some(read_only)
+    Some(Options { read_only, copy })
 }
 
 fn named_volume(item: &Field<'_>, name: &str, context: &mut Context<'_>) -> Option<MountSource> {
@@ -184,9 +193,14 @@ fn long(item: &Field<'_>, context: &mut Context<'_>) -> Option<What> {
     };
     let bind =
         keys.get_filled("bind").and_then(|field| field.keys(Section::ServiceVolumeBind, context.findings));
-    if let Some(field) = keys.get_filled("volume") {
-        field.keys(Section::ServiceVolumeVolume, context.findings);
-    }
+    let volume = keys
+        .get_filled("volume")
+        .and_then(|field| field.keys(Section::ServiceVolumeVolume, context.findings));
+    let copy = match volume.as_ref().and_then(|volume| volume.get("nocopy")) {
+        Some(field) => !field.boolean(context.findings)?,
+        None => true,
+    };
+    let hide = hide(&keys, kind, context)?;
     if let Some(field) = keys.get_filled("tmpfs") {
         field.keys(Section::ServiceVolumeTmpfs, context.findings);
     }
@@ -227,7 +241,23 @@ fn long(item: &Field<'_>, context: &mut Context<'_>) -> Option<What> {
             named_volume(source, text, context)?
         }
     };
-    Some(What::Mount(Mount { source: from, target: target?, read_only }))
+    Some(What::Mount(Mount { hide, copy, ..Mount::new(from, target?, read_only) }))
+}
+
+/// `None`: it is not said as it must be.
+fn hide(keys: &Keys<'_>, kind: Kind, context: &mut Context<'_>) -> Option<bool> {
+    let Some(field) = keys.get_filled("x-sinew") else { return Some(true) };
+    let keys = field.keys(Section::SinewVolume, context.findings)?;
+    let Some(hide) = keys.get("hide") else {
+        return Some(true);
+    };
+    let value = hide.boolean(context.findings)?;
+    if !matches!(kind, Kind::Bind) {
+        hide.problem(context.findings, "`hide` is about folders of the host: nothing is hidden in a volume")
+            .hint("it belongs to an entry with `type: bind`");
+        return None;
+    }
+    Some(value)
 }
 
 fn tmpfs(item: &Field<'_>, context: &mut Context<'_>) -> Option<PathBuf> {

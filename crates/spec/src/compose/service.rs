@@ -50,6 +50,8 @@ pub(super) struct Draft {
     pub depends_at: Vec<(At, String)>,
     /// As many as `service.egress`.
     pub egress_at: Vec<(At, String)>,
+    /// As many as `service.mounts`.
+    pub mounts_at: Vec<(At, String)>,
     pub working_dir_at: Option<(At, String)>,
 }
 
@@ -68,6 +70,7 @@ pub(super) fn read(field: &Field<'_>, name: &str, at: At, context: &mut Context<
         published_at: Vec::new(),
         depends_at: Vec::new(),
         egress_at: Vec::new(),
+        mounts_at: Vec::new(),
         working_dir_at: None,
     };
     if field.node.failed {

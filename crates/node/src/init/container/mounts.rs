@@ -30,19 +30,17 @@ const MOUNTINFO_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Device and inode.
 type Id = (u64, u64);
 
-/// `process`: the first process of the container, which does not run a program of its image yet.
-pub fn put(process: i32, container: &SealContainer) -> Result<(), String> {
+/// Does what leads into the container's mounts, from where no process comes back.
+pub fn in_child(work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     let (told, mut tell) = io::pipe().map_err(|e| format!("make a pipe: {e}"))?;
     match sys::fork().map_err(|e| format!("fork: {e}"))? {
         Fork::Child => {
             drop(told);
-            let put = sys::die_with_parent(libc::SIGKILL)
-                .map_err(|e| e.to_string())
-                .and_then(|()| put_here(process, container));
-            if let Err(reason) = &put {
+            let done = sys::die_with_parent(libc::SIGKILL).map_err(|e| e.to_string()).and_then(|()| work());
+            if let Err(reason) = &done {
                 let _ = tell.write_all(reason.as_bytes());
             }
-            sys::exit(i32::from(put.is_err()))
+            sys::exit(i32::from(done.is_err()))
         }
         Fork::Parent(child) => {
             drop(tell);
@@ -67,10 +65,7 @@ struct Detached {
 }
 
 /// In a process of its own, which is in the container's mounts afterwards.
-fn put_here(process: i32, container: &SealContainer) -> Result<(), String> {
-    if process <= 1 {
-        return Err("the engine does not say which process the container has before it starts".to_owned());
-    }
+pub fn put_here(process: i32, container: &SealContainer) -> Result<(), String> {
     let handle = sys::open_process(process).map_err(|e| format!("look at the container: {e}"))?;
     // In a mount namespace of this user: an ordinary user may mount nothing in the host's.
     unshare(CloneFlags::CLONE_NEWNS).map_err(|e| format!("make a mount namespace: {e}"))?;
@@ -184,7 +179,7 @@ fn make_folder(at: &OwnedFd, name: &OsStr) -> io::Result<()> {
     }
 }
 
-fn open_root() -> io::Result<OwnedFd> {
+pub(super) fn open_root() -> io::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     Ok(nix::fcntl::open("/", flags, Mode::empty())?)
 }

@@ -87,6 +87,11 @@ impl Masks {
         names
     }
 
+    pub fn paths_below(&self, folder: &Path) -> Vec<PathBuf> {
+        let below = self.paths.iter().filter_map(|path| path.strip_prefix(folder).ok());
+        below.filter(|below| !below.as_os_str().is_empty()).map(Path::to_path_buf).collect()
+    }
+
     /// Whether `path`, without links, is hidden or lies in what is.
     pub fn hide(&self, path: &Path) -> bool {
         path.ancestors().any(|above| self.paths.contains(above))

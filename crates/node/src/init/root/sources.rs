@@ -38,6 +38,8 @@ pub struct Mounted {
     pub source: Source,
     /// As seen from its folder.
     pub hidden: Names,
+    /// Below its folder.
+    pub covered: Vec<PathBuf>,
 }
 
 pub enum Source {
@@ -88,7 +90,8 @@ impl Sources {
                 Some(masked) => always.and(masked, &writable).below(&real),
                 None => masks.below(&real),
             };
-            mounts.push(Mounted { wanted: mount.clone(), source, hidden });
+            let covered = Masks::default().and(&mount.covered, &writable).paths_below(&real);
+            mounts.push(Mounted { wanted: mount.clone(), source, hidden, covered });
         }
         let mut granted_devices = Vec::new();
         for device in &spec.devices {

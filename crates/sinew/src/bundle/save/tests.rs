@@ -49,7 +49,7 @@ impl Drop for Project {
 }
 
 fn bind(path: PathBuf, read_only: bool) -> Mount {
-    Mount { source: MountSource::Bind { path, create: false }, target: "/x".into(), read_only }
+    Mount::new(MountSource::Bind { path, create: false }, "/x", read_only)
 }
 
 #[test]

@@ -150,3 +150,60 @@ fn no_container_follows_a_link_that_a_service_made() {
         assert_eq!(sandbox.left_over(), Vec::<String>::new());
     }
 }
+
+const NEW: &str = r#"
+services:
+  web:
+    image: localhost/filled
+    command: [sleep, "1000"]
+    user: app
+    read_only: true
+    stop_signal: SIGKILL
+    volumes:
+      - data:/data
+      - shown:/shown:ro
+      - empty:/data/sub/none:nocopy
+      - other:/nothing-there
+      - { type: volume, source: plain, target: /shown2, volume: { nocopy: true } }
+volumes: { data: , shown: , empty: , other: , plain: }
+"#;
+
+const FILLED: &str = "RUN mkdir -p /data/sub /shown /shown2 /anonymous && echo first > /data/file && echo deep > /data/sub/f \\\n \
+    && ln -s file /data/link && echo shown > /shown/file && echo no > /shown2/file && echo given > /anonymous/file \\\n \
+    && chown -R 1000:1000 /data /anonymous && chown 0:1000 /data/sub/f && chmod 640 /data/sub/f && chmod 710 /data/sub \\\n \
+    && chmod 3775 /data\nVOLUME /anonymous /data";
+
+#[test]
+fn a_new_volume_has_what_the_image_has_at_its_place() {
+    let podman = Podman::start();
+    podman.image("busy", &[]);
+    podman.image_from("filled", "busy", FILLED);
+    let sandbox = sandbox(&podman, "filled");
+    sandbox.write("compose.yaml", NEW);
+    sandbox.sinew(&["up", "-d"]).ok();
+    let web = |script: &str| inside(&sandbox, "web", script);
+    assert_eq!(web("cat /data/file /data/link /data/sub/f /shown/file"), "first\nfirst\ndeep\nshown");
+    let stat = "stat -c '%u:%g %a %n' /data /data/file /data/sub /data/sub/f";
+    let expected =
+        "1000:1000 3775 /data\n1000:1000 644 /data/file\n1000:1000 710 /data/sub\n0:1000 640 /data/sub/f";
+    assert_eq!(web(stat), expected);
+    assert_eq!(web("ls /data/sub/none /nothing-there /shown2 | grep -v :"), "");
+    assert!(web("echo x > /shown/x").contains("Read-only file system"));
+    // What the file does not mount is an anonymous volume, also where the root cannot be written.
+    assert_eq!(web("cat /anonymous/file; echo more > /anonymous/more && cat /anonymous/more"), "given\nmore");
+    assert_eq!(podman.run(&["volume", "ls", "-q"]).lines().count(), 1);
+    assert_eq!(web("rm /data/link && echo second > /data/file"), "");
+
+    // It is new once.
+    sandbox.sinew(&["down"]).ok();
+    assert_eq!(podman.run(&["volume", "ls", "-q"]), "");
+    sandbox.sinew(&["up", "-d"]).ok();
+    assert_eq!(web("cat /data/file; ls /data"), "second\nfile\nsub");
+    assert!(web("cat /anonymous/more").contains("No such file"));
+    sandbox.sinew(&["down", "-v"]).ok();
+    sandbox.sinew(&["up", "-d"]).ok();
+    assert_eq!(web("cat /data/file"), "first");
+    sandbox.sinew(&["down", "-v"]).ok();
+    assert_eq!(podman.run(&["volume", "ls", "-q"]), "");
+    assert_eq!(sandbox.left_over(), Vec::<String>::new());
+}

@@ -5,7 +5,7 @@ use sinew_spec::seal::SealMount;
 use super::*;
 
 fn mount(source: &Path, target: &str, read_only: bool) -> SealMount {
-    SealMount { source: source.into(), target: target.into(), read_only, masked: None }
+    SealMount { source: source.into(), target: target.into(), read_only, masked: None, covered: Vec::new() }
 }
 
 #[test]

@@ -52,6 +52,7 @@ impl Project {
             target: "/app".into(),
             read_only: false,
             masked: None,
+            covered: Vec::new(),
         });
         spec
     }
@@ -303,6 +304,7 @@ fn what_the_seal_mounts_itself_stays_when_the_host_replaces_the_place() {
                 target: project.at("src"),
                 read_only: true,
                 masked: None,
+                covered: Vec::new(),
             });
             let sealed = Sealed::new("own-seal", &spec).await;
             project.replace("s.txt", SECRET);

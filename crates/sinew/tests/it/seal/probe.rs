@@ -22,6 +22,7 @@ fn a_hostile_service_gets_nowhere() {
             target: "/data".into(),
             read_only: false,
             masked: None,
+            covered: Vec::new(),
         };
         other.mounts.push(volume(&other_volume));
         let other = Sealed::new("other", &other).await;
@@ -54,6 +55,7 @@ fn a_hostile_service_gets_nowhere() {
             target: "/app".into(),
             read_only: false,
             masked: None,
+            covered: Vec::new(),
         });
         spec.masked.push(project.join("key"));
         spec.files.push(script("probe.py", PROBE));

@@ -290,7 +290,11 @@ pub static KEYS: &[Key] = &[
     no(ServiceVolumeBind, "recursive", "mounts below are always included"),
     no(ServiceVolumeBind, "selinux", "files are not relabelled"),
     //
-    mute(ServiceVolumeVolume, "nocopy", "nothing is copied into a new volume"),
+    yes(
+        ServiceVolumeVolume,
+        "nocopy",
+        "a new volume of a container begins empty; of a process it always does",
+    ),
     mute(ServiceVolumeVolume, "labels", METADATA),
     no(ServiceVolumeVolume, "subpath", "mount the whole volume"),
     //
@@ -406,4 +410,11 @@ pub static KEYS: &[Key] = &[
     yes(SinewEgress, "host", "a name, an address or a network"),
     yes(SinewEgress, "port", ""),
     yes(SinewEgress, "transport", "`tcp` (default) or `udp`"),
+    //
+    yes(
+        SinewVolume,
+        "hide",
+        "default true; `false` with `type: bind`: the service sees and may change everything in the folder, compose files \
+         and `.env` too",
+    ),
 ];

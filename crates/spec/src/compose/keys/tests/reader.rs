@@ -59,6 +59,7 @@ fn file(section: Section, key: &str) -> String {
         Section::SinewBuild => service(&format!("x-sinew: {{build: {{{key}: }}}}")),
         Section::SinewHealth => service(&format!("x-sinew: {{health: {{{key}: }}}}")),
         Section::SinewHealthHttp => service(&format!("x-sinew: {{health: {{http: {{{key}: }}}}}}")),
+        Section::SinewVolume => service(&format!("volumes: [{{x-sinew: {{{key}: }}}}]")),
         Section::SinewEgress => service(&format!("x-sinew: {{egress: [{{{key}: }}]}}")),
     }
 }
