@@ -7,6 +7,7 @@ mod stage;
 mod tidy;
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
 
 use stage::{Failed, Stages, cargo, run, target_folder};
 
@@ -22,6 +23,7 @@ cargo xtask COMMAND
   unit       cargo test of every crate
   example    unit tests of examples/, then the cold store from `sinew up` to its last labelled fault
   size       size of the release binary, and the memory of a mesh of nine of it, against their limits
+  explore    generated tests with other inputs in every run, for MINUTES (default 5)
   scenarios  the integration tests with the release binary
   bench      what a request costs, beside Envoy, nginx and HAProxy; `cargo xtask bench --help`
 ";
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
             .run("packages", packages::install)
             .and_then(|()| stages.run("size", size))
             .and_then(|()| stages.run("scenarios", || release_tests(&[]))),
+        "explore" => stages.run("explore", explore),
         "bench" => stages.run("bench", bench),
         _ => {
             eprint!("{USAGE}");
@@ -88,13 +91,38 @@ fn lint() -> Result<(), Failed> {
 }
 
 /// Nothing needs protoc or cmake to build; naming programs that do not exist proves it.
+///
+/// Generated tests look at the same inputs in every run, so that what lands does not depend on luck; `explore` looks
+/// at others.
 fn unit() -> Result<(), Failed> {
     let outcome = run(cargo()
         .args(["test", "--workspace", "--locked", "--quiet"])
+        .env("PROPTEST_RNG_SEED", "9113")
         .env("PROTOC", "/nonexistent")
         .env("CMAKE", "/nonexistent"));
     sweep();
     outcome
+}
+
+/// The crates whose tests generate inputs, again and again; a failure names the seed that brings it back.
+fn explore() -> Result<(), Failed> {
+    let minutes = match std::env::args().nth(2) {
+        None => 5,
+        Some(text) => text.parse().map_err(|_| Failed::new(format!("`{text}` is no number of minutes")))?,
+    };
+    let end = Instant::now() + Duration::from_secs(60 * minutes);
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    for seed in since_epoch.as_secs().. {
+        let tests = run(cargo()
+            .args(["test", "--locked", "--quiet", "-p", "sinew-spec", "-p", "sinew-wire"])
+            .args(["-p", "sinew-control", "-p", "sinew-ca"])
+            .env("PROPTEST_RNG_SEED", seed.to_string()));
+        tests.map_err(|failed| Failed::new(format!("{failed}; again with PROPTEST_RNG_SEED={seed}")))?;
+        if Instant::now() > end {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Integration tests copy the binary to where every user can execute it; a test run has no last moment of its own.

@@ -150,6 +150,13 @@ proptest! {
 }
 
 #[test]
+fn a_name_that_a_hint_repeats_is_printable() {
+    let text = "services:\n  web: {command: [a], depends_on: [cache]}\n  \"c\\u001bche\": {command: [a]}\n";
+    let problems = check(&[text], "").application.unwrap_err().to_string();
+    assert!(problems.contains("did you mean `c\u{fffd}che`?"), "{problems}");
+}
+
+#[test]
 fn long_inputs_end_quickly_with_a_reason() {
     let many = |line: &dyn Fn(usize) -> String, count: usize| (0..count).map(line).collect::<String>();
     let keys = format!("services:\n{}", many(&|i| format!("  s{i}: {{command: [a]}}\n"), 20_000));

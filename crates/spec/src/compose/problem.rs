@@ -51,7 +51,7 @@ impl Problems {
         list.truncate(PROBLEMS_MAX);
         let mut list: Vec<Problem> = list
             .into_iter()
-            .map(|(source, problem)| Problem { source: line(source, problem.line), ..problem })
+            .map(|(source, problem)| Problem { source: line(source, problem.line), ..harmless(problem) })
             .collect();
         if left_out > 0
             && let Some(file) = list.last().map(|last| last.file.clone())
@@ -136,6 +136,17 @@ impl fmt::Display for Problem {
         }
         Ok(())
     }
+}
+
+/// Names of the file come up in words of all kinds, in hints too: none of them reaches a terminal with what it would obey.
+fn harmless(problem: Problem) -> Problem {
+    let clean = |text: String| -> String {
+        if text.chars().all(|character| printable(character) == character) {
+            return text;
+        }
+        text.chars().map(printable).collect()
+    };
+    Problem { path: clean(problem.path), what: clean(problem.what), hint: problem.hint.map(clean), ..problem }
 }
 
 const WINDOW_MAX: usize = 100;
