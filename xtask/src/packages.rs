@@ -11,39 +11,55 @@ const NEEDED: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("docker-registry", "docker-registry"),
     ("dockerd", "docker.io"),
+    ("h2load", "nghttp2-client"),
     ("mariadbd", "mariadb-server"),
     ("mosquitto", "mosquitto"),
     ("mosquitto_sub", "mosquitto-clients"),
     ("nats-server", "nats-server"),
+    ("openssl", "openssl"),
     ("podman", "podman"),
     ("redis-cli", "redis-tools"),
     ("redis-server", "redis-server"),
     ("runc", "runc"),
     ("systemd-analyze", "systemd"),
+    ("testssl", "testssl.sh"),
 ];
 
 /// gRPC as another implementation speaks it, from PyPI: a wheel, so that nothing is built.
 const GRPCIO: &[&str] = &["grpcio==1.85.1", "typing-extensions==4.15.0"];
 
+/// gRPC and WebSocket as Node.js speaks them, from npm: JavaScript alone, no script of theirs is run.
+const NODE: &[&str] = &["@grpc/grpc-js@1.14.7", "ws@8.23.0"];
+
 pub fn install() -> Result<(), Failed> {
     components()?;
     debian()?;
-    grpcio()
+    fetched("python-grpcio", |partial| {
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target"]);
+        pip.arg(partial).args(GRPCIO);
+        pip
+    })?;
+    fetched("node", |partial| {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]);
+        npm.arg(partial).args(NODE);
+        npm
+    })
 }
 
 /// Into the target folder, where the tests look for it: nothing else on this machine sees it.
-fn grpcio() -> Result<(), Failed> {
-    let target = target_folder();
-    let folder = target.join("tmp/python-grpcio");
+fn fetched(name: &str, fetch: impl FnOnce(&Path) -> Command) -> Result<(), Failed> {
+    let temporary = target_folder().join("tmp");
+    let folder = temporary.join(name);
     if folder.exists() {
         return Ok(());
     }
     // Under another name until it is whole.
-    let partial = target.join("tmp/python-grpcio.partial");
-    run(Command::new("python3")
-        .args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target"])
-        .arg(&partial)
-        .args(GRPCIO))?;
+    let partial = temporary.join(format!("{name}.partial"));
+    std::fs::create_dir_all(&partial)
+        .map_err(|error| Failed::new(format!("make {}: {error}", partial.display())))?;
+    run(&mut fetch(&partial))?;
     std::fs::rename(&partial, &folder)
         .map_err(|error| Failed::new(format!("rename {}: {error}", partial.display())))
 }

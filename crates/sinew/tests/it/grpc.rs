@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::harness::{Sandbox, User, until, users};
 use crate::lifetimes::free_port;
 
-const SERVER: &str = r#"
+pub const SERVER: &str = r#"
 import grpc, os, signal, threading
 from concurrent import futures
 
@@ -139,7 +139,7 @@ print(f"calls: {sum(served.values())} by {len(served)} failed: {len(failed)} {fa
 "#;
 
 /// Installed by `cargo xtask test`.
-fn give_grpcio(sandbox: &Sandbox) {
+pub fn give_grpcio(sandbox: &Sandbox) {
     let installed = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-grpcio");
     assert!(installed.is_dir(), "{} is not there: cargo xtask test installs it", installed.display());
     let inside = sandbox.write("python/readme.txt", "packages of the test");

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod cli;
+mod clients;
 mod container;
 mod explicit;
 mod grpc;
