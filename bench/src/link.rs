@@ -37,6 +37,13 @@ impl Link {
         Ok(link)
     }
 
+    /// The other end of one, without TLS.
+    pub fn accepted(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, session: None })
+    }
+
     /// 0: the peer has ended. `WouldBlock`: nothing is there.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Self { stream, session } = self;

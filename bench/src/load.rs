@@ -18,6 +18,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+mod http2;
+
 use crate::link::{Link, Secured};
 use crate::origin::{Origin, Seen, Served, answer};
 
@@ -30,6 +32,8 @@ const TIMER: u64 = u64::MAX;
 #[derive(Clone)]
 pub struct Work {
     pub connections: usize,
+    /// HTTP/2 with so many requests under way on each connection; `None`: HTTP/1.1, or whatever takes its bytes.
+    pub streams: Option<usize>,
     /// Answered before anything is measured.
     pub warm: u64,
     pub requests: u64,
@@ -68,6 +72,8 @@ enum Party {
     Listener(usize),
     Served(Box<Served>),
     Client(Box<Client>),
+    ServedHttp2(Box<http2::Served>),
+    ClientHttp2(Box<http2::Client>),
     Gone,
 }
 
@@ -91,9 +97,15 @@ pub struct Load<'a> {
     target: SocketAddr,
     request: Vec<u8>,
     answer: Rc<[u8]>,
+    messages: http2::Messages,
     buffer: Vec<u8>,
     seen: Seen,
+    /// Clients that may send a request: of HTTP/2 once for each stream.
     free: VecDeque<usize>,
+    /// Clients of HTTP/2 that have something to write.
+    unwritten: Vec<usize>,
+    /// Empty but while a client of HTTP/2 reads.
+    answered_http2: Vec<Instant>,
     started: u64,
     answered: u64,
     failed: u64,
@@ -110,9 +122,12 @@ impl<'a> Load<'a> {
             target,
             request: request(work.request_body),
             answer: answer(work.answer_body),
+            messages: http2::Messages::new(work.request_body, work.answer_body),
             buffer: vec![0; BUFFER_BYTES],
             seen: Seen::default(),
             free: VecDeque::new(),
+            unwritten: Vec::new(),
+            answered_http2: Vec::new(),
             started: 0,
             answered: 0,
             failed: 0,
@@ -126,7 +141,7 @@ impl<'a> Load<'a> {
         let connections = if load.work.fresh { 0 } else { load.work.connections };
         for number in 0..connections {
             let id = load.client()?;
-            load.free.push_back(id);
+            load.set_free(id);
             // Connections that nobody accepts yet fill the queue of the proxy.
             if number % 64 == 63 {
                 load.turn(Duration::from_millis(1))?;
@@ -171,6 +186,7 @@ impl<'a> Load<'a> {
                         };
                         self.fire(id, at);
                     }
+                    self.write_http2();
                     let rest = due.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
                     timer.set(
                         Expiration::OneShot(TimeSpec::from_duration(rest)),
@@ -210,6 +226,7 @@ impl<'a> Load<'a> {
         {
             self.fire(id, Instant::now());
         }
+        self.write_http2();
         Ok(())
     }
 
@@ -217,7 +234,7 @@ impl<'a> Load<'a> {
         if !self.work.fresh {
             // One that was closed while idle is in the list still, beside the one that replaced it.
             while let Some(id) = self.free.pop_front() {
-                if matches!(self.parties[id], Party::Client(_)) {
+                if matches!(self.parties[id], Party::Client(_) | Party::ClientHttp2(_)) {
                     return Ok(Some(id));
                 }
             }
@@ -229,7 +246,6 @@ impl<'a> Load<'a> {
 
     fn client(&mut self) -> Result<usize> {
         let link = Link::connect(self.target, self.work.secured.as_ref())?;
-        let client = Client { link, sent: 0, due: None, head: Vec::new(), left: None };
         let id =
             self.parties.iter().position(|party| matches!(party, Party::Gone)).filter(|_| self.work.fresh);
         let id = id.unwrap_or_else(|| {
@@ -237,9 +253,20 @@ impl<'a> Load<'a> {
             self.parties.len() - 1
         });
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
-        self.epoll.add(&client.link, EpollEvent::new(flags, id as u64))?;
-        self.parties[id] = Party::Client(Box::new(client));
+        self.epoll.add(&link, EpollEvent::new(flags, id as u64))?;
+        self.parties[id] = match self.work.streams {
+            None => {
+                Party::Client(Box::new(Client { link, sent: 0, due: None, head: Vec::new(), left: None }))
+            }
+            Some(_) => Party::ClientHttp2(Box::new(http2::Client::new(link))),
+        };
         Ok(id)
+    }
+
+    fn set_free(&mut self, id: usize) {
+        for _ in 0..self.work.streams.unwrap_or(1) {
+            self.free.push_back(id);
+        }
     }
 
     fn watch(&mut self, party: Party, descriptor: impl AsFd, flags: EpollFlags) -> Result<()> {
@@ -249,6 +276,16 @@ impl<'a> Load<'a> {
     }
 
     fn fire(&mut self, id: usize, due: Instant) {
+        if let Party::ClientHttp2(client) = &mut self.parties[id] {
+            self.started += 1;
+            if self.unwritten.last() != Some(&id) {
+                self.unwritten.push(id);
+            }
+            if let Err(error) = client.fire(&self.messages, due) {
+                self.fail(id, &error.to_string());
+            }
+            return;
+        }
         let Party::Client(client) = &mut self.parties[id] else { return };
         self.started += 1;
         client.due = Some(due);
@@ -257,6 +294,17 @@ impl<'a> Load<'a> {
         client.head.clear();
         if let Err(error) = client.send(&self.request) {
             self.fail(id, &error.to_string());
+        }
+    }
+
+    /// All that was fired on a connection since the last turn goes out at once.
+    fn write_http2(&mut self) {
+        while let Some(id) = self.unwritten.pop() {
+            if let Party::ClientHttp2(client) = &mut self.parties[id]
+                && let Err(error) = client.write(&self.messages)
+            {
+                self.fail(id, &error.to_string());
+            }
         }
     }
 
@@ -282,10 +330,30 @@ impl<'a> Load<'a> {
             Party::Listener(number) => {
                 let listener = &self.origin.listeners[*number];
                 while let Ok((stream, _)) = listener.accept() {
-                    let served = Served::new(stream)?;
                     let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
-                    self.epoll.add(&served, EpollEvent::new(flags, self.parties.len() as u64))?;
-                    self.parties.push(Party::Served(Box::new(served)));
+                    self.epoll.add(&stream, EpollEvent::new(flags, self.parties.len() as u64))?;
+                    self.parties.push(match self.work.streams {
+                        None => Party::Served(Box::new(Served::new(stream)?)),
+                        Some(_) => Party::ServedHttp2(Box::new(http2::Served::new(Link::accepted(stream)?))),
+                    });
+                }
+            }
+            Party::ServedHttp2(served) => {
+                if !served.turn(&mut self.buffer, &self.messages, &mut self.seen) {
+                    self.parties[id] = Party::Gone;
+                }
+            }
+            Party::ClientHttp2(client) => {
+                let mut answered = std::mem::take(&mut self.answered_http2);
+                let received = client.receive(&mut self.buffer, &mut answered);
+                let turned = received.and_then(|()| client.write(&self.messages));
+                let count = answered.len();
+                self.answered += count as u64;
+                self.latency_ns.extend(answered.drain(..).map(|due| due.elapsed().as_nanos() as u64));
+                self.answered_http2 = answered;
+                self.free.extend(std::iter::repeat_n(id, count));
+                if let Err(error) = turned {
+                    self.fail(id, &error.to_string());
                 }
             }
             Party::Served(served) => {
@@ -325,14 +393,18 @@ impl<'a> Load<'a> {
         }
     }
 
+    /// The connection is given up, and what was under way on it.
     fn fail(&mut self, id: usize, why: &str) {
-        self.failed += 1;
+        self.failed += match &self.parties[id] {
+            Party::ClientHttp2(client) => client.under_way().max(1) as u64,
+            _ => 1,
+        };
         self.first_failure.get_or_insert_with(|| why.to_owned());
         self.parties[id] = Party::Gone;
         if !self.work.fresh
             && let Ok(id) = self.client()
         {
-            self.free.push_back(id);
+            self.set_free(id);
         }
     }
 }

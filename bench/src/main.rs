@@ -42,8 +42,6 @@ pub struct Bench {
     pub origin: Origin,
     pub quick: bool,
     pub requests: Option<u64>,
-    pub proxy_core: usize,
-    pub load_core: usize,
 }
 
 /// One proxy in one round of one scenario.
@@ -94,8 +92,6 @@ fn run() -> Result<()> {
         origin: Origin::bind(UPSTREAMS)?,
         quick: arguments.quick,
         requests: arguments.requests,
-        proxy_core: 0,
-        load_core: if machine::cores() > 1 { 1 } else { 0 },
     };
     let mut figures = Figures::default();
     for scenario in scenario::ALL.iter().filter(|scenario| arguments.wants(scenario.name)) {

@@ -19,6 +19,17 @@ pub struct Seen {
     pub marked: u64,
 }
 
+impl Seen {
+    /// One more request; looked at only now and then.
+    pub fn count(&mut self, is_marked: impl FnOnce() -> bool) {
+        self.requests += 1;
+        if self.requests % SAMPLE_EVERY == 1 {
+            self.sampled += 1;
+            self.marked += u64::from(is_marked());
+        }
+    }
+}
+
 /// The listeners of the origin, on free ports of loopback.
 pub struct Origin {
     pub listeners: Vec<TcpListener>,
@@ -113,11 +124,7 @@ impl Served {
                 }
                 return;
             };
-            seen.requests += 1;
-            if seen.requests % SAMPLE_EVERY == 1 {
-                seen.sampled += 1;
-                seen.marked += u64::from(is_marked(&head[..end]));
-            }
+            seen.count(|| is_marked(&head[..end]));
             bytes = &bytes[end - held..];
             self.head.clear();
             self.body_left = request_body;

@@ -1,6 +1,6 @@
 //! The proxies that are compared, each configured for the same work: 100 routes (10 hosts with 10 prefixes each) where it
 //! has routes, three upstreams, power of two choices over least load, keep-alive upstream, `x-request-id` and
-//! `traceparent` added, no access log, one worker, TLS 1.3 over X25519 with both sides verified, bounds that do not bind.
+//! `traceparent` added, no access log, one worker where nothing else is said, TLS 1.3 over X25519 with both sides verified, bounds that do not bind.
 
 mod envoy;
 mod haproxy;
@@ -42,8 +42,19 @@ pub struct Role {
     /// The port of the application that is meant, where the upstreams are another proxy.
     pub application: Option<u16>,
     pub tls: Side,
-    /// Bytes as they are instead of HTTP.
-    pub is_tcp: bool,
+    pub speaks: Protocol,
+    /// Threads that share the work.
+    pub workers: usize,
+}
+
+/// On both sides of a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Http1,
+    /// With prior knowledge in plaintext, by ALPN in TLS.
+    Http2,
+    /// Bytes as they are.
+    Tcp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +70,14 @@ pub enum Side {
 impl Role {
     fn name(&self) -> String {
         self.listen.port().to_string()
+    }
+
+    fn is_tcp(&self) -> bool {
+        self.speaks == Protocol::Tcp
+    }
+
+    fn is_http2(&self) -> bool {
+        self.speaks == Protocol::Http2
     }
 }
 
@@ -97,7 +116,8 @@ impl Peer {
         let output = Command::new(&self.program).args(words).output();
         let Ok(output) = output else { return "not found".to_owned() };
         let text = [output.stdout, output.stderr].concat();
-        let text = String::from_utf8_lossy(&text).into_owned();
+        // Some say where they lie first, where there are numbers too.
+        let text = String::from_utf8_lossy(&text).replace(&*self.program.to_string_lossy(), "");
         let digits = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
         text.split([' ', '\n', '/']).find(digits).unwrap_or("unknown").to_owned()
     }

@@ -15,11 +15,13 @@ use nix::unistd::Pid;
 const START_MAX: Duration = Duration::from_secs(20);
 const STOP_MAX: Duration = Duration::from_secs(5);
 
-/// This thread, and every process it starts from now on, runs on that core alone.
-pub fn pin(core: usize) -> Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(core)?;
-    sched_setaffinity(Pid::from_raw(0), &cores).with_context(|| format!("pinning to core {core}"))
+/// This thread, and every process it starts from now on, runs on those cores alone.
+pub fn pin(cores: &[usize]) -> Result<()> {
+    let mut set = CpuSet::new();
+    for &core in cores {
+        set.set(core)?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("pinning to cores {cores:?}"))
 }
 
 /// Waits; there is no event to wait for.
@@ -34,10 +36,15 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `command` on `core` and waits until it accepts on all of `addresses`.
-    pub fn start(mut command: Command, core: usize, addresses: &[SocketAddr], log: &Path) -> Result<Self> {
+    /// Starts `command` on `cores` and waits until it accepts on all of `addresses`.
+    pub fn start(
+        mut command: Command,
+        cores: &[usize],
+        addresses: &[SocketAddr],
+        log: &Path,
+    ) -> Result<Self> {
         let file = fs::File::create(log)?;
-        pin(core)?;
+        pin(cores)?;
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use crate::Sample;
 use crate::machine;
 use crate::peers::{Kind, Peer};
-use crate::scenario::{ALL, Figure, Scenario};
+use crate::scenario::{ALL, Figure, Goal, Rival, Scenario};
 
 const HEAD: &str = include_str!("report/head.md");
 const NOTES: &str = include_str!("report/notes.md");
@@ -124,21 +124,34 @@ impl Report<'_> {
             let best = others.filter_map(figure).min_by(f64::total_cmp);
             let ours = self.peers.iter().find(|peer| peer.name == "sinew").and_then(figure);
             let ratio = ours.zip(best).map(|(ours, best)| ours / best);
-            let reached = match ours {
-                Some(ours) if scenario.goal.at_most.is_finite() => {
-                    if ours <= scenario.goal.at_most {
-                        "yes"
-                    } else {
-                        "no"
-                    }
-                }
-                _ => "-",
-            };
+            let reached = ours.map_or("-", |ours| self.reached(scenario, ours, best));
             let ratio = ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
-            let _ = writeln!(text, " {ratio} | {} | {reached} |", scenario.goal.text);
+            let _ = writeln!(text, " {ratio} | {} | {reached} |", goal_text(&scenario.goal));
         }
         text.push('\n');
         text
+    }
+
+    fn reached(&self, scenario: &Scenario, ours: f64, best: Option<f64>) -> &'static str {
+        let Some(at_most) = scenario.goal.at_most else { return "-" };
+        if ours <= at_most {
+            return "yes";
+        }
+        let figure = |kind: Kind| {
+            let peer = self.peers.iter().find(|peer| peer.kind == kind)?;
+            self.figures.goal_figure(scenario, &peer.name)
+        };
+        let is_below = |&(rival, ratio): &(Rival, f64)| {
+            let figure = match rival {
+                Rival::Envoy => figure(Kind::Envoy),
+                Rival::Nginx => figure(Kind::Nginx),
+                Rival::Haproxy => figure(Kind::Haproxy),
+                Rival::Best => best,
+            };
+            figure.is_some_and(|figure| ours <= ratio * figure)
+        };
+        let ratios = scenario.goal.ratios;
+        if !ratios.is_empty() && ratios.iter().all(is_below) { "yes (ratio)" } else { "no" }
     }
 
     fn detail(&self, scenario: &Scenario) -> String {
@@ -185,6 +198,28 @@ impl Report<'_> {
         text.push('\n');
         text
     }
+}
+
+/// `≤ 9, or ≤ 0.19 × Envoy and ≤ 0.60 × nginx`.
+fn goal_text(goal: &Goal) -> String {
+    let Some(at_most) = goal.at_most else { return "-".to_owned() };
+    let unit = match goal.figure {
+        Figure::CpuUs => "",
+        Figure::PssMb => " MB PSS",
+        Figure::AddedP50Us => " µs",
+    };
+    let ratio = |&(rival, ratio): &(Rival, f64)| {
+        let name = match rival {
+            Rival::Envoy => "Envoy",
+            Rival::Nginx => "nginx",
+            Rival::Haproxy => "HAProxy",
+            Rival::Best => "the best",
+        };
+        format!("≤ {ratio:.2} × {name}")
+    };
+    let ratios: Vec<String> = goal.ratios.iter().map(ratio).collect();
+    let or = if ratios.is_empty() { "" } else { ", or " };
+    format!("≤ {at_most}{unit}{or}{}", ratios.join(" and "))
 }
 
 fn title(peer: &Peer) -> String {

@@ -8,6 +8,7 @@ use super::{Role, Side};
 use crate::certificates::{Certificates, Leaf, SERVER_NAME};
 
 const TYPES: &str = "type.googleapis.com/envoy.extensions";
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// No bound of the peers binds.
 const MANY: u32 = 100_000;
 
@@ -21,10 +22,15 @@ pub fn configure(role: &Role, certificates: &Certificates, folder: &Path) -> Res
             {"max_connections": MANY, "max_pending_requests": MANY, "max_requests": MANY}]},
         "load_assignment": {"cluster_name": "c", "endpoints": [{"lb_endpoints": endpoints}]},
     });
+    if role.is_http2() {
+        cluster["typed_extension_protocol_options"] = json!({HTTP_OPTIONS: {
+            "@type": format!("type.googleapis.com/{HTTP_OPTIONS}"),
+            "explicit_http_config": {"http2_protocol_options": {}}}});
+    }
     if role.tls == Side::Upstreams {
         cluster["transport_socket"] = tls("UpstreamTlsContext", certificates, &certificates.caller);
     }
-    let filter = if role.is_tcp { tcp_filter() } else { http_filter() };
+    let filter = if role.is_tcp() { tcp_filter() } else { http_filter() };
     let mut chain = json!({"filters": [filter]});
     if role.tls == Side::Clients {
         chain["transport_socket"] = tls("DownstreamTlsContext", certificates, &certificates.callee);
@@ -35,8 +41,8 @@ pub fn configure(role: &Role, certificates: &Certificates, folder: &Path) -> Res
     }});
     let path = folder.join(format!("envoy-{}.json", role.name()));
     fs::write(&path, serde_json::to_vec_pretty(&config)?)?;
-    let words =
-        ["-c", &path.display().to_string(), "--concurrency", "1", "-l", "error", "--disable-hot-restart"];
+    let (path, workers) = (path.display().to_string(), role.workers.to_string());
+    let words = ["-c", &path, "--concurrency", &workers, "-l", "error", "--disable-hot-restart"];
     Ok(words.map(str::to_owned).to_vec())
 }
 
@@ -74,7 +80,7 @@ fn http_filter() -> Value {
         .collect();
     json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": {
         "@type": format!("{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager"),
-        "stat_prefix": "h", "codec_type": "AUTO",
+        "stat_prefix": "h", "codec_type": "AUTO", "http2_protocol_options": {"max_concurrent_streams": 1024},
         "route_config": {"virtual_hosts": hosts, "request_headers_to_add": [{"header":
             {"key": "traceparent", "value": "00-%REQ(x-request-id)%-b7ad6b7169203331-01"}}]},
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config":

@@ -19,6 +19,7 @@ pub fn configure(role: &Role, certificates: &Certificates, folder: &Path) -> Res
             " ssl crt {} ca-file {bundle} verify required ssl-min-ver TLSv1.3 curves X25519",
             certificates.callee.both.display()
         ),
+        _ if role.is_http2() => " proto h2".to_owned(),
         _ => String::new(),
     };
     let server = match role.tls {
@@ -27,13 +28,14 @@ pub fn configure(role: &Role, certificates: &Certificates, folder: &Path) -> Res
              ssl-min-ver TLSv1.3",
             certificates.caller.both.display()
         ),
+        _ if role.is_http2() => " proto h2".to_owned(),
         _ => String::new(),
     };
-    let (mode, option, reuse) = match role.is_tcp {
+    let (mode, option, reuse) = match role.is_tcp() {
         true => ("tcp", "option splice-auto", ""),
         false => ("http", "option http-keep-alive", "http-reuse always"),
     };
-    let routing = match role.is_tcp {
+    let routing = match role.is_tcp() {
         true => "default_backend be".to_owned(),
         false => format!(
             "unique-id-format %[uuid()]\n unique-id-header x-request-id\n \
@@ -43,18 +45,18 @@ pub fn configure(role: &Role, certificates: &Certificates, folder: &Path) -> Res
         ),
     };
     // Of TCP, splicing takes two pipes for each connection.
-    let maxconn = if role.is_tcp { 3000 } else { 9800 };
+    let maxconn = if role.is_tcp() { 3000 } else { 9800 };
     let mut text = format!(
-        "global\n nbthread 1\n maxconn {maxconn}\n tune.idle-pool.shared off\n\
+        "global\n nbthread {}\n maxconn {maxconn}\n tune.idle-pool.shared off\n\
          defaults\n mode {mode}\n timeout connect 5s\n timeout client 600s\n timeout server 600s\n {option}\n\
          frontend f\n bind {}{bind}\n {routing}\n\
          backend be\n balance random(2)\n {reuse}\n",
-        role.listen
+        role.workers, role.listen
     );
     for (i, port) in role.upstreams.iter().enumerate() {
         let _ = writeln!(text, " server s{i} 127.0.0.1:{port} pool-max-conn -1{server}");
     }
-    if !role.is_tcp {
+    if !role.is_tcp() {
         text.push_str("backend none\n");
     }
     let path = folder.join(format!("haproxy-{name}.cfg"));

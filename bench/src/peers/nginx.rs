@@ -16,8 +16,8 @@ pub fn configure(role: &Role, certificates: &Certificates, folder: &Path) -> Res
         let _ = write!(text, "server 127.0.0.1:{port} max_fails=0; ");
         text
     });
-    let body = if role.is_tcp { stream(role, &servers) } else { http(role, certificates, &servers) };
-    let module = match role.is_tcp && Path::new(STREAM_MODULE).exists() {
+    let body = if role.is_tcp() { stream(role, &servers) } else { http(role, certificates, &servers) };
+    let module = match role.is_tcp() && Path::new(STREAM_MODULE).exists() {
         true => format!("load_module {STREAM_MODULE};\n"),
         false => String::new(),
     };
@@ -25,8 +25,9 @@ pub fn configure(role: &Role, certificates: &Certificates, folder: &Path) -> Res
     // As root it would change to an account that cannot read the run's folder.
     let user = if nix::unistd::Uid::effective().is_root() { "user root;" } else { "" };
     let text = format!(
-        "{module}worker_processes 1; daemon off; {user} pid {here}/pid; error_log {here}/error;\n\
-         worker_rlimit_nofile 20000; events {{ worker_connections 19000; }}\n{body}\n"
+        "{module}worker_processes {}; daemon off; {user} pid {here}/pid; error_log {here}/error;\n\
+         worker_rlimit_nofile 20000; events {{ worker_connections 19000; }}\n{body}\n",
+        role.workers
     );
     let path = folder_of.join("nginx.conf");
     fs::write(&path, text)?;
@@ -43,19 +44,23 @@ fn stream(role: &Role, servers: &str) -> String {
 
 fn http(role: &Role, certificates: &Certificates, servers: &str) -> String {
     let bundle = certificates.bundle.display();
-    let scheme = if role.tls == Side::Upstreams { "https" } else { "http" };
+    // Upstream it speaks HTTP/2 only as gRPC, one call at a time on a connection.
+    let (module, scheme, version) = match role.is_http2() {
+        true => ("grpc", "grpc", ""),
+        false => ("proxy", "http", "proxy_http_version 1.1; proxy_set_header Connection \"\"; "),
+    };
+    let secure = if role.tls == Side::Upstreams { "s" } else { "" };
     let mut location = format!(
-        "proxy_pass {scheme}://c; proxy_http_version 1.1; proxy_set_header Connection \"\"; \
-         proxy_set_header X-Request-Id $request_id; \
-         proxy_set_header traceparent 00-$request_id-b7ad6b7169203331-01; proxy_set_header Host $host; "
+        "{module}_pass {scheme}{secure}://c; {version}{module}_set_header X-Request-Id $request_id; \
+         {module}_set_header traceparent 00-$request_id-b7ad6b7169203331-01; {module}_set_header Host $host; "
     );
     if role.tls == Side::Upstreams {
         let leaf = &certificates.caller;
         let _ = write!(
             location,
-            "proxy_ssl_certificate {}; proxy_ssl_certificate_key {}; proxy_ssl_verify on; \
-             proxy_ssl_trusted_certificate {bundle}; proxy_ssl_server_name on; proxy_ssl_name {SERVER_NAME}; \
-             proxy_ssl_protocols TLSv1.3; ",
+            "{module}_ssl_certificate {}; {module}_ssl_certificate_key {}; {module}_ssl_verify on; \
+             {module}_ssl_trusted_certificate {bundle}; {module}_ssl_server_name on; \
+             {module}_ssl_name {SERVER_NAME}; {module}_ssl_protocols TLSv1.3; ",
             leaf.chain.display(),
             leaf.key.display()
         );
@@ -82,9 +87,10 @@ fn http(role: &Role, certificates: &Certificates, servers: &str) -> String {
     for i in 0..10 {
         // None is named as in the handshake: nginx answers 421 when that name and the host choose different servers.
         let first = if i == 0 { " reuseport backlog=4096" } else { "" };
+        let http2 = if role.is_http2() { " http2" } else { "" };
         let _ = writeln!(
             text,
-            "server {{ listen {}{ssl}{first}; server_name svc{i}.example.com; {tls}{locations} }}",
+            "server {{ listen {}{ssl}{http2}{first}; server_name svc{i}.example.com; {tls}{locations} }}",
             role.listen
         );
     }

@@ -16,7 +16,7 @@ pub fn configure(role: &Role, certificates: &Certificates, folder: &Path) -> Res
     let is_callee = role.tls == Side::Clients;
     let (service, leaf) =
         if is_callee { (CALLEE, &certificates.callee) } else { (CALLER, &certificates.caller) };
-    let protocol = if role.is_tcp { "tcp" } else { "http" };
+    let protocol = if role.is_tcp() { "tcp" } else { "http" };
     let mut config = json!({
         "revision": 1,
         "trust_domain": TRUST_DOMAIN,
