@@ -2,6 +2,7 @@
 //! scenarios that CI leaves out.
 
 mod example;
+mod instructions;
 mod packages;
 mod stage;
 mod tidy;
@@ -14,8 +15,8 @@ use stage::{Failed, Stages, cargo, run, target_folder};
 const USAGE: &str = "\
 cargo xtask COMMAND
 
-  test       everything CI runs: installs what tests need (only when missing), then fmt, tidy, lint, unit,
-             integration and example tests
+  test       everything CI runs: installs what tests need (only when missing), then fmt, tidy, lint, instructions,
+             unit, integration and example tests
   ci         the same as test
   fmt        formatting
   tidy       import table, file sizes, words that must not be in the tree
@@ -23,6 +24,8 @@ cargo xtask COMMAND
   unit       cargo test of every crate
   example    unit tests of examples/, then the cold store from `sinew up` to its last labelled fault
   size       size of the release binary, and the memory of a mesh of nine of it, against their limits
+  instructions
+             what a message costs the engines, against crates/wire/instructions.txt
   explore    generated tests with other inputs in every run, for MINUTES (default 5)
   scenarios  the integration tests with the release binary
   bench      what a request costs, beside Envoy, nginx and HAProxy; `cargo xtask bench --help`
@@ -47,6 +50,9 @@ fn main() -> ExitCode {
             .run("packages", packages::install)
             .and_then(|()| stages.run("size", size))
             .and_then(|()| stages.run("scenarios", || release_tests(&[]))),
+        "instructions" => stages
+            .run("packages", packages::install)
+            .and_then(|()| stages.run("instructions", instructions::check)),
         "explore" => stages.run("explore", explore),
         "bench" => stages.run("bench", bench),
         _ => {
@@ -69,6 +75,7 @@ fn all(stages: &mut Stages) -> Result<(), Failed> {
     stages.run("fmt", fmt)?;
     stages.run("tidy", tidy::check)?;
     stages.run("lint", lint)?;
+    stages.run("instructions", instructions::check)?;
     stages.run("unit", unit)?;
     stages.run("example", example::run_all)
 }

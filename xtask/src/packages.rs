@@ -23,6 +23,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("runc", "runc"),
     ("systemd-analyze", "systemd"),
     ("testssl", "testssl.sh"),
+    ("valgrind", "valgrind"),
 ];
 
 /// gRPC as another implementation speaks it, from PyPI: a wheel, so that nothing is built.

@@ -1,7 +1,7 @@
 //! What a request costs the engines.
 //!
-//! `engines` measures time; `engines count h1|h2 REQUESTS` does so many requests and says nothing, for a tool that
-//! counts instructions (`valgrind --tool=callgrind`): the difference of two runs is what their difference costs.
+//! `engines` measures time; `engines count ENGINE MESSAGES` does so many and says nothing, for a tool that counts
+//! instructions (`cargo xtask instructions`): the difference of two runs is what their difference costs.
 
 #[path = "engines/work.rs"]
 mod work;
@@ -16,25 +16,44 @@ fn main() {
         [] => measure_all(),
         ["count", engine, requests] => count(engine, requests.parse().expect("a number")),
         _ => {
-            eprintln!("engines [count h1|h2 REQUESTS]");
+            eprintln!("engines [count ENGINE MESSAGES]");
             std::process::exit(2);
         }
     }
 }
 
-fn count(engine: &str, requests: u32) {
+fn count(engine: &str, messages: u32) {
+    let repeat = |work: &mut dyn FnMut(), each: u32| {
+        // Tables are filled first.
+        (0..10).for_each(|_| work());
+        (0..messages / each).for_each(|_| work());
+    };
     match engine {
         "h1" => {
             let mut h1 = H1::new();
-            (0..requests).for_each(|_| h1.request());
+            repeat(&mut || h1.request(), 1);
         }
-        "h2" => {
+        "h2-32" => {
             let mut h2 = H2::new(32);
-            // Tables are filled first.
-            (0..10).for_each(|_| h2.round());
-            (0..requests / 32).for_each(|_| h2.round());
+            repeat(&mut || h2.round(), 32);
         }
-        _ => panic!("h1 or h2"),
+        "h2-1" => {
+            let mut h2 = H2::new(1);
+            repeat(&mut || h2.round(), 1);
+        }
+        "hpack-encode" => {
+            let mut hpack = Hpack::new();
+            repeat(&mut || hpack.encode(), 1);
+        }
+        "hpack-decode" => {
+            let mut hpack = Hpack::new();
+            repeat(&mut || hpack.decode(), 1);
+        }
+        "huffman-decode" => {
+            let mut hpack = Hpack::new();
+            repeat(&mut || hpack.decode_literals(), 1);
+        }
+        _ => panic!("{engine} is no engine"),
     }
 }
 
