@@ -327,6 +327,9 @@ impl Exchange {
         if self.response.as_ref().is_some_and(|response| !response.is_ended) && self.has_room() {
             moved |= self.step_body(upstream)?;
         }
+        if self.is_followed(upstream) && !self.is_answer_begun() {
+            return Err(Failure::UpstreamMalformed);
+        }
         moved |= self.step_bulk(cx, client, upstream)?;
         let has_room = self.has_room();
         let is_open = self.response.as_ref().is_none_or(|response| !response.is_ended);
@@ -400,6 +403,12 @@ impl Exchange {
         self.has_moved = true;
         self.is_client_unflushed = true;
         Ok(true)
+    }
+
+    /// Bytes behind the answer, which no request asked for: whoever sends them may mean them for the next client.
+    fn is_followed(&self, upstream: &Connection) -> bool {
+        let is_over = self.response.as_ref().is_some_and(|response| response.is_ended && !response.is_tunnel);
+        is_over && !upstream.input.is_empty()
     }
 
     /// What waits for the client is not too much: more may be read for it.
@@ -498,7 +507,11 @@ impl Exchange {
         is_over.then(|| Ended {
             status: response.status,
             is_tunnel: response.is_tunnel,
-            is_upstream_reusable: response.keep_alive && is_sent && upstream.input.is_empty(),
+            // One that was asked to become something else may believe that it has.
+            is_upstream_reusable: response.keep_alive
+                && is_sent
+                && !self.is_followed(upstream)
+                && !self.wire.upgrade,
             downstream: response.downstream,
         })
     }

@@ -158,14 +158,18 @@ async fn next_head(
     is_late: bool,
 ) -> Result<Option<Come>, Failure> {
     let flow = waits.flow;
-    let limits = flow.worker.snapshot().limits;
+    let (wire, idle_timeout, header_timeout) = {
+        let limits = &flow.worker.snapshot().limits;
+        let wire = if flow.is_inbound() { limits.hop_wire } else { limits.wire };
+        (wire, limits.idle_timeout, limits.header_timeout)
+    };
     let mut head_began = (!client.input.is_empty()).then_some(since);
     let mut now = since;
     loop {
         // Whoever waits for a first byte holds no memory for a head.
         if !client.input.is_empty() {
             let mut head = spare_head();
-            let parsed = parse_request(client.input.data(), &mut client.scan, &limits.wire, &mut head);
+            let parsed = parse_request(client.input.data(), &mut client.scan, &wire, &mut head);
             match parsed.map_err(Failure::Rejected)? {
                 Parsed::Complete { head_bytes } => return Ok(Some(Come { head, head_bytes, at: now })),
                 Parsed::Incomplete => give_back(head),
@@ -175,7 +179,7 @@ async fn next_head(
         if head_began.is_none() && flow.is_closing(phase) && (phase.stopping || !is_late) {
             return Ok(None);
         }
-        let deadline = head_began.map_or(since + limits.idle_timeout, |began| began + limits.header_timeout);
+        let deadline = head_began.map_or(since + idle_timeout, |began| began + header_timeout);
         let event = poll_fn(|cx| {
             if let Poll::Ready(read) = client.poll_fill(cx) {
                 return Poll::Ready(Event::Read(read));

@@ -24,7 +24,6 @@ use self::link::{Driver, End, Link};
 pub use self::links::Links;
 use crate::connection::Connection;
 use crate::http::{self, Flow, Waits};
-use crate::snapshot::CompiledLimits;
 
 /// What a peer may send on a stream before the other side has taken any of it; the most that an exchange holds.
 const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
@@ -34,11 +33,12 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Serves a client's connection until it ends.
 pub async fn serve(flow: &Flow, mut client: Connection) {
     let snapshot = flow.worker.snapshot();
-    let (mut limits, idle_max) = (limits(&snapshot.limits), snapshot.limits.idle_timeout);
+    let (compiled, idle_max) = (&snapshot.limits, snapshot.limits.idle_timeout);
+    let limits = match flow.is_inbound() {
+        true => Limits { floods: trusted(), ..limits(&compiled.hop_wire) },
+        false => limits(&compiled.wire),
+    };
     drop(snapshot);
-    if flow.is_inbound() {
-        limits.floods = trusted();
-    }
     let (phase_changed, sleep) =
         (pin!(flow.worker.phase_changed()), pin!(sleep_until(Instant::now() + idle_max)));
     let mut waits = Waits::new(flow, phase_changed, sleep);
@@ -61,8 +61,7 @@ pub async fn serve(flow: &Flow, mut client: Connection) {
 }
 
 /// Of connections to clients and to upstreams.
-fn limits(compiled: &CompiledLimits) -> Limits {
-    let wire = &compiled.wire;
+fn limits(wire: &sinew_wire::h1::Limits) -> Limits {
     Limits {
         head_bytes_max: wire.head_bytes_max,
         head_fields_max: wire.head_fields_max,

@@ -38,6 +38,8 @@ pub struct Snapshot {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CompiledLimits {
     pub wire: Limits,
+    /// Of requests that come over the hop, with room for what another sidecar adds to a head that was just small enough.
+    pub hop_wire: Limits,
     pub connect_timeout: Duration,
     pub header_timeout: Duration,
     pub request_timeout: Duration,
@@ -93,6 +95,9 @@ pub enum Found {
 
 /// How long an endpoint whose dialing failed is avoided, if there are others.
 const FAILING: Duration = Duration::from_secs(1);
+/// What a sidecar adds to a request: its id, its trace, a host, its framing.
+const HOP_FIELDS_MORE: usize = 8;
+const HOP_BYTES_MORE: usize = 1024;
 /// Applications close what is idle as well, many after 5 s; whoever writes at that moment loses the request.
 const APPLICATION_IDLE_MAX: Duration = Duration::from_secs(4);
 
@@ -390,11 +395,18 @@ impl CompiledLimits {
             pending_max: written.upstream_pending_max,
             idle_time_max: idle_timeout / 2,
         };
+        let wire = Limits {
+            head_bytes_max: written.head_bytes_max,
+            head_fields_max: written.head_fields_max,
+            body_bytes_max: written.body_bytes_max.min(Limits::DEFAULT.body_bytes_max),
+            ..Limits::DEFAULT
+        };
         Ok(Self {
-            wire: Limits {
-                head_bytes_max: written.head_bytes_max,
-                head_fields_max: written.head_fields_max,
-                ..Limits::DEFAULT
+            wire,
+            hop_wire: Limits {
+                head_bytes_max: wire.head_bytes_max.saturating_add(HOP_BYTES_MORE),
+                head_fields_max: (wire.head_fields_max + HOP_FIELDS_MORE).min(HEAD_FIELDS_CEILING),
+                ..wire
             },
             connect_timeout: Duration::from_millis(written.connect_timeout_ms),
             header_timeout: Duration::from_millis(written.header_timeout_ms),

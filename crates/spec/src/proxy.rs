@@ -130,6 +130,8 @@ pub struct ProxyLimits {
     pub upstream_pending_max: usize,
     pub head_bytes_max: usize,
     pub head_fields_max: usize,
+    /// Of a request or an answer, declared or received.
+    pub body_bytes_max: u64,
     /// How long a client may stay silent before its connection is opened upstream as TCP.
     pub detect_ms: u64,
 }
@@ -148,6 +150,7 @@ impl Default for ProxyLimits {
             upstream_pending_max: 1_024,
             head_bytes_max: 64 * 1024,
             head_fields_max: 100,
+            body_bytes_max: i64::MAX as u64,
             detect_ms: 50,
         }
     }

@@ -53,6 +53,8 @@ pub struct Exchange {
     is_harmless: bool,
     /// Of the request's body, since it was last said to move.
     body_bytes: usize,
+    /// The same of what the client has taken of the answer.
+    taken_bytes: usize,
     began: Instant,
     moved_at: Instant,
     /// Unless it is the upstream's answer.
@@ -189,6 +191,7 @@ impl Exchange {
             is_grpc: false,
             is_harmless: false,
             body_bytes: 0,
+            taken_bytes: 0,
             began: now,
             moved_at: now,
             outcome: None,
@@ -370,8 +373,8 @@ impl Exchange {
     /// Bytes of the upstream's.
     pub fn body_came(&mut self, data: &[u8], end: bool, now: Instant) -> Step {
         self.metrics.received_bytes.add(data.len() as u64);
-        self.moved_at = now;
         if !self.is_head_sent {
+            self.moved_at = now;
             self.answer.push(data, end);
             return Step::GoesOn;
         }
@@ -379,6 +382,7 @@ impl Exchange {
         let passed = self.answer.pass(data, end, &mut client.engine, self.client.key);
         client.wake();
         drop(client);
+        self.note_taken(passed, now);
         self.answer_passed(passed)
     }
 
@@ -429,10 +433,19 @@ impl Exchange {
         let passed = self.answer.pump(&mut client.engine, self.client.key);
         client.wake();
         drop(client);
-        if passed.is_ok_and(|count| count > 0) {
+        self.note_taken(passed, now);
+        self.answer_passed(passed)
+    }
+
+    /// A client that takes all there is may wait for more as long as it likes; one that does not has to take something
+    /// worth the name: a window that is opened by one byte now and then would hold the answer for ever.
+    fn note_taken(&mut self, passed: Result<usize, SendError>, now: Instant) {
+        let Ok(count) = passed else { return };
+        self.taken_bytes += count;
+        if self.answer.all_sent() && count > 0 || self.taken_bytes >= BODY_BYTES_MIN {
+            self.taken_bytes = 0;
             self.moved_at = now;
         }
-        self.answer_passed(passed)
     }
 
     fn answer_passed(&mut self, passed: Result<usize, SendError>) -> Step {

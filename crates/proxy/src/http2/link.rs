@@ -165,13 +165,15 @@ struct Times {
     idle_max: Duration,
     header_max: Duration,
     began: Instant,
+    /// When somebody looked at the time, and until when what floods are measured by is refilled.
     ticked: Instant,
+    refilled: Instant,
     /// No stream is open since then.
     idle_since: Instant,
     /// The peer's last bytes; whether it was asked for more since.
     heard: Instant,
     has_asked: bool,
-    /// A frame has begun and not ended.
+    /// A frame, or a head of several, has begun and not ended.
     partial_since: Option<Instant>,
     /// We have said that we leave.
     leaving_since: Option<Instant>,
@@ -193,6 +195,7 @@ impl<'a> Driver<'a> {
             header_max,
             began: now,
             ticked: now,
+            refilled: now,
             idle_since: now,
             heard: now,
             has_asked: false,
@@ -226,10 +229,10 @@ impl<'a> Driver<'a> {
             if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 state.waker = Some(cx.waker().clone());
             }
-            let seconds = now.saturating_duration_since(self.times.ticked).as_secs();
+            let seconds = now.saturating_duration_since(self.times.refilled).as_secs();
             if seconds > 0 {
                 state.engine.tick(u32::try_from(seconds).unwrap_or(u32::MAX));
-                self.times.ticked += Duration::from_secs(seconds);
+                self.times.refilled += Duration::from_secs(seconds);
             }
         }
         loop {
@@ -298,6 +301,7 @@ impl<'a> Driver<'a> {
     /// Hands out what the bytes mean that are there.
     fn receive(&mut self, now: Instant) {
         (self.times.heard, self.times.has_asked) = (now, false);
+        let was_within_head = self.link.state().engine.is_within_head();
         let data = self.connection.input.data();
         let mut at = 0;
         let received: Result<(), ConnectionError> = HEADS.with_borrow_mut(|heads| {
@@ -316,11 +320,13 @@ impl<'a> Driver<'a> {
             at = data.len();
         }
         self.connection.input.consume(at);
-        if self.connection.input.is_empty() {
-            self.times.partial_since = None;
-        } else {
-            self.times.partial_since.get_or_insert(now);
-        }
+        let is_within_head = self.link.state().engine.is_within_head();
+        let is_partial = is_within_head || !self.connection.input.is_empty();
+        let is_another = at > 0 && !(was_within_head && is_within_head);
+        self.times.partial_since = match self.times.partial_since {
+            Some(since) if is_partial && !is_another => Some(since),
+            _ => is_partial.then_some(now),
+        };
     }
 
     fn on_event(&self, event: Event, data: &[u8], heads: &mut Heads, now: Instant) {
@@ -453,7 +459,6 @@ impl<'a> Driver<'a> {
         let times = &mut self.times;
         times.ticked = times.ticked.max(now);
         let mut state = self.link.state();
-        state.engine.tick(1);
         let is_over = |since: Instant, max: Duration| now.saturating_duration_since(since) >= max;
         let is_idle = state.engine.open_streams() == 0 && is_over(times.idle_since, times.idle_max);
         let awaits_start = !state.engine.has_peer_settings() || state.engine.awaits_settings_ack();

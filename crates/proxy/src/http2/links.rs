@@ -100,7 +100,7 @@ impl Links {
     }
 
     fn add(self: &Rc<Self>, worker: &Rc<Worker>, stream: Stream, limits: &CompiledLimits, is_hop: bool) {
-        let link = Link::new(Engine::client(super::limits(limits)));
+        let link = Link::new(Engine::client(super::limits(&limits.wire)));
         let connection = Connection::new(stream, limits.wire.head_bytes_max);
         self.links.borrow_mut().push(link.clone());
         spawn_local(drive(worker.clone(), self.clone(), link, connection, is_hop));

@@ -383,20 +383,3 @@ fn h2c_is_not_granted() {
     check_requests(get(fields), "GET / HTTP/1.1|host: a||[]");
     check_requests(get(&fields.replace("h2c", "x, H2C")), "GET / HTTP/1.1|host: a||[]");
 }
-
-/// `HOSTILE.md` names a test for each line, and each named test is one of this file's.
-#[test]
-fn the_list_is_covered() {
-    let (list, _) = include_str!("../../../HOSTILE.md").split_once("# Hostile HTTP/2").expect("two lists");
-    let source = include_str!("hostile.rs");
-    let named: Vec<_> = list
-        .lines()
-        .filter(|line| line.starts_with("| ") && line.contains('`'))
-        .flat_map(|line| line.rsplit('|').nth(1).expect("a last column").split(','))
-        .map(|name| name.trim().trim_matches('`'))
-        .collect();
-    assert!(named.len() >= 18, "{named:?}");
-    for name in named {
-        assert!(source.contains(&format!("fn {name}()")), "no test {name}");
-    }
-}

@@ -379,29 +379,3 @@ fn a_head_in_single_bytes_is_not_copied() {
     }
     assert!(end.receive(&input[input.len() - 1..]).starts_with("1 GET"));
 }
-
-/// Each line of the list names a test, and each named test exists in one of the files that hold them.
-#[test]
-fn the_list_is_covered() {
-    let (_, list) = include_str!("../../../HOSTILE.md").split_once("# Hostile HTTP/2").expect("two lists");
-    let sources = [
-        include_str!("hostile.rs"),
-        include_str!("rules.rs"),
-        include_str!("flow.rs"),
-        include_str!("../../hpack/tests.rs"),
-        include_str!("../../../../../fuzz/Cargo.toml"),
-    ];
-    let lines: Vec<_> = list.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
-    assert!(lines.len() >= 18, "{lines:?}");
-    for line in lines {
-        let last = line.rsplit('|').nth(1).expect("a last column");
-        let names: Vec<_> = last.split('`').skip(1).step_by(2).filter(|name| !name.contains('.')).collect();
-        assert!(!names.is_empty(), "{line}");
-        for name in names {
-            let is_there = |source: &str| {
-                source.contains(&format!("fn {name}()")) || source.contains(&format!("name = \"{name}\""))
-            };
-            assert!(sources.iter().any(|source| is_there(source)), "no test {name}");
-        }
-    }
-}
