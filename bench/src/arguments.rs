@@ -35,9 +35,7 @@ pub struct Arguments {
 impl Arguments {
     /// `None`: help is wanted.
     pub fn parse(words: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
-        let root =
-            Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("bench is a folder of the workspace");
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        let target = target_folder();
         let mut arguments = Self {
             quick: false,
             install: false,
@@ -89,7 +87,7 @@ impl Arguments {
         }
         let is_whole = !arguments.quick && arguments.only.is_empty() && arguments.proxies.is_empty();
         if is_whole && arguments.write.is_none() {
-            arguments.write = Some(root.join("docs/performance.md"));
+            arguments.write = Some(root().join("docs/performance.md"));
         }
         Ok(Some(arguments))
     }
@@ -102,4 +100,14 @@ impl Arguments {
     pub fn run_folder(&self) -> PathBuf {
         self.peers_folder.join("run")
     }
+}
+
+/// Of the workspace.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("bench is a folder of the workspace")
+}
+
+/// Of cargo.
+pub fn target_folder() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }

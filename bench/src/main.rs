@@ -15,6 +15,7 @@ mod peers;
 mod process;
 mod report;
 mod scenario;
+mod soak;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use anyhow::{Context, Result, bail};
 use arguments::Arguments;
 use certificates::Certificates;
 use load::{Load, Work};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use origin::Origin;
 use process::{Cpu, Memory, Running, pause};
 use report::{Figures, Report};
@@ -67,7 +69,11 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let arguments = match Arguments::parse(std::env::args().skip(1)) {
+    let mut words = std::env::args().skip(1).peekable();
+    if words.next_if(|word| word == "soak").is_some() {
+        return soak::run(words);
+    }
+    let arguments = match Arguments::parse(words) {
         Ok(Some(arguments)) => arguments,
         Ok(None) => {
             print!("{}", arguments::USAGE);
@@ -79,11 +85,7 @@ fn run() -> Result<()> {
         install::install(&arguments.peers_folder)?;
     }
     let peers = install::find(&arguments)?;
-    nix::sys::resource::setrlimit(
-        nix::sys::resource::Resource::RLIMIT_NOFILE,
-        hard_descriptors()?,
-        hard_descriptors()?,
-    )?;
+    raise_descriptors()?;
     let folder = arguments.run_folder();
     std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let bench = Bench {
@@ -125,8 +127,10 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-fn hard_descriptors() -> Result<u64> {
-    Ok(nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?.1)
+/// As many as this process may have; its children get the same.
+fn raise_descriptors() -> Result<()> {
+    let most = getrlimit(Resource::RLIMIT_NOFILE)?.1;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
 }
 
 impl Bench {

@@ -8,7 +8,7 @@ use crate::peers::Protocol;
 use crate::process::Running;
 use crate::{Bench, Sample};
 
-mod chain;
+pub mod chain;
 
 pub use chain::Chain;
 
@@ -100,7 +100,7 @@ impl Cores {
     }
 }
 
-const SHAPE: Shape = Shape {
+pub const SHAPE: Shape = Shape {
     speaks: Protocol::Http1,
     workers: 1,
     connections: 64,

@@ -29,6 +29,7 @@ cargo xtask COMMAND
   explore    generated tests with other inputs in every run, for MINUTES (default 5)
   scenarios  the integration tests with the release binary
   bench      what a request costs, beside Envoy, nginx and HAProxy; `cargo xtask bench --help`
+  soak       10 million requests of all kinds, and what two sidecars hold afterwards; `cargo xtask soak --help`
 ";
 
 fn main() -> ExitCode {
@@ -54,7 +55,8 @@ fn main() -> ExitCode {
             .run("packages", packages::install)
             .and_then(|()| stages.run("instructions", instructions::check)),
         "explore" => stages.run("explore", explore),
-        "bench" => stages.run("bench", bench),
+        "bench" => stages.run("bench", || bench(&[])),
+        "soak" => stages.run("soak", || bench(&["soak"])),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
@@ -165,7 +167,8 @@ fn release_binary() -> std::path::PathBuf {
 }
 
 /// Its own arguments are all that follow.
-fn bench() -> Result<(), Failed> {
+/// `words` come before those of the command line.
+fn bench(words: &[&str]) -> Result<(), Failed> {
     let arguments: Vec<String> = std::env::args().skip(2).collect();
     let wants_help = arguments.iter().any(|word| matches!(word.as_str(), "-h" | "--help"));
     if !wants_help && !arguments.iter().any(|word| word == "--sinew") {
@@ -173,6 +176,7 @@ fn bench() -> Result<(), Failed> {
     }
     run(cargo()
         .args(["run", "--release", "--locked", "--quiet", "--package", "sinew-bench", "--"])
+        .args(words)
         .args(arguments))
 }
 
