@@ -26,6 +26,8 @@ use crate::timer::Timer;
 const OUTPUT_BYTES_MAX: usize = 32 * 1024;
 /// A request up to this size can be sent again, as far as that is allowed.
 const REPLAY_BYTES_MAX: usize = 64 * 1024;
+/// Both, when there is no memory.
+const SCARCE_BYTES_MAX: usize = 4 * 1024;
 /// A request's body that brings less than this within the idle timeout stands still: one byte now and then would keep
 /// its upstream connection busy for as long as the client likes. An answer may take its time (server-sent events).
 pub const BODY_BYTES_MIN: usize = 1024;
@@ -217,7 +219,8 @@ impl Exchange {
     ) -> Result<Ended, Failure> {
         poll_fn(|cx| {
             loop {
-                let moved = self.step_request(cx, client, upstream)?
+                let is_out = flow.worker.memory.is_out();
+                let moved = self.step_request(cx, client, upstream, is_out)?
                     | self.step_response(cx, flow, client, upstream)?;
                 if let Some(ended) = self.ended(upstream) {
                     return Poll::Ready(Ok(ended));
@@ -256,6 +259,7 @@ impl Exchange {
         cx: &mut Context<'_>,
         client: &mut Connection,
         upstream: &mut Connection,
+        is_out: bool,
     ) -> Result<bool, Failure> {
         let request = &mut self.request;
         let mut moved = false;
@@ -288,9 +292,8 @@ impl Exchange {
                     moved = true;
                     // Now it is the upstream's turn, with all of its time.
                     self.has_moved |= request.is_ended && !request.is_bodiless;
-                    if request.encoded.0.len() > REPLAY_BYTES_MAX
-                        || (!request.can_replay && !request.is_ended)
-                    {
+                    let replay_max = if is_out { SCARCE_BYTES_MAX } else { REPLAY_BYTES_MAX };
+                    if request.encoded.0.len() > replay_max || (!request.can_replay && !request.is_ended) {
                         request.encoded.0.clear();
                         request.written = 0;
                         request.can_replay = false;
@@ -300,7 +303,8 @@ impl Exchange {
                 Poll::Pending => {}
             }
         }
-        let has_room = request.encoded.0.len() - request.written < OUTPUT_BYTES_MAX;
+        let output_max = if is_out { SCARCE_BYTES_MAX } else { OUTPUT_BYTES_MAX };
+        let has_room = request.encoded.0.len() - request.written < output_max;
         if !request.is_ended && !request.is_refused && has_room && client.input.is_empty() {
             match client.poll_fill(cx) {
                 Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Err(Failure::ClientGone),

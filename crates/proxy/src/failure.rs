@@ -22,6 +22,8 @@ pub enum Failure {
     NoEndpoint,
     /// As many requests wait for a connection as may.
     Overload,
+    /// The process is short of memory.
+    Shed,
     /// No connection to the application, or to any sidecar in front of it: nothing was processed.
     ConnectFailed,
     ConnectTimeout,
@@ -50,6 +52,7 @@ impl Failure {
             Self::CallerRefused | Self::LoopbackOnly => 403,
             Self::NoEndpoint
             | Self::Overload
+            | Self::Shed
             | Self::ConnectFailed
             | Self::UnknownDestination
             | Self::Unprocessed => 503,
@@ -69,7 +72,7 @@ impl Failure {
             Self::CallerRefused => "caller-refused",
             Self::UnknownDestination => "unknown-destination",
             Self::NoEndpoint => "no-endpoint",
-            Self::Overload => "overload",
+            Self::Overload | Self::Shed => "overload",
             Self::ConnectFailed => CONNECT_FAILED,
             Self::ConnectTimeout => "connect-timeout",
             Self::LoopbackOnly => "loopback-only",
@@ -94,6 +97,7 @@ impl Failure {
             Self::UnknownDestination => "this destination is not known any more",
             Self::NoEndpoint => "no healthy instance of the service",
             Self::Overload => "too many requests wait for a connection to the service",
+            Self::Shed => "the proxy is short of memory and takes no new requests for now",
             Self::ConnectFailed => "no instance of the service accepts connections on that port",
             Self::ConnectTimeout => "connecting to the service took too long",
             Self::LoopbackOnly => {
@@ -105,6 +109,14 @@ impl Failure {
             Self::UpstreamTimeout => "the service did not answer in time",
             Self::Unprocessed => "the service took no more requests",
             Self::NotHttp2 => "the service does not speak HTTP/2 on that port (call it over HTTP/1.1)",
+        }
+    }
+
+    /// The value of `retry-after`, seconds, where the same may go well soon.
+    pub const fn retry_after(self) -> Option<&'static str> {
+        match self {
+            Self::Overload | Self::Shed => Some("1"),
+            _ => None,
         }
     }
 
@@ -126,6 +138,7 @@ impl Failure {
             | Self::UnknownDestination
             | Self::NoEndpoint
             | Self::Overload
+            | Self::Shed
             | Self::ConnectFailed
             | Self::ConnectTimeout
             | Self::Identity
@@ -141,7 +154,7 @@ impl Failure {
             Self::ClientGone => Label::ClientGone,
             Self::CallerRefused => Label::Denied,
             Self::NoEndpoint | Self::UnknownDestination => Label::NoEndpoint,
-            Self::Overload => Label::Overload,
+            Self::Overload | Self::Shed => Label::Overload,
             Self::ConnectFailed => Label::Connect,
             Self::ConnectTimeout => Label::ConnectTimeout,
             Self::LoopbackOnly => Label::LoopbackOnly,

@@ -176,7 +176,8 @@ async fn next_head(
             }
         }
         let phase = flow.worker.current_phase();
-        if head_began.is_none() && flow.is_closing(phase) && (phase.stopping || !is_late) {
+        let is_leaving = flow.is_closing(phase) && (phase.stopping || !is_late);
+        if head_began.is_none() && (is_leaving || flow.worker.closes_idle(since)) {
             return Ok(None);
         }
         let deadline = head_began.map_or(since + idle_timeout, |began| began + header_timeout);
@@ -279,6 +280,7 @@ impl Flow {
     /// Decides everything about a request before a byte goes upstream. No I/O. `bytes` are those of the head.
     pub fn plan(&self, snapshot: &Snapshot, head: &RequestHead, bytes: &[u8]) -> Result<Plan, Failure> {
         self.authorize(snapshot)?;
+        self.worker.afford()?;
         if head.method == Method::Connect {
             return Err(Failure::MethodRefused);
         }
@@ -439,7 +441,9 @@ async fn answer(client: &mut Connection, exchange: Option<&Exchange>, failure: F
     let mut out = Output::new();
     out.0.extend_from_slice(exchange.map_or(&[], Exchange::unsent_interim));
     let exchange = exchange.map(Exchange::wire);
-    let append = [(REASON_HEADER, failure.reason().as_bytes())];
+    let reason = (REASON_HEADER, failure.reason().as_bytes());
+    let retry = failure.retry_after().map(|seconds| (&b"retry-after"[..], seconds.as_bytes()));
+    let append = [Some(reason), retry].into_iter().flatten().collect::<Vec<_>>();
     let edits = ResponseEdits { close, remove: &[], append: &append };
     let text = format!("{}\n", failure.text());
     let goes_on =

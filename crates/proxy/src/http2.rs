@@ -50,6 +50,9 @@ pub async fn serve(flow: &Flow, mut client: Connection) {
         if flow.is_closing(flow.worker.current_phase()) {
             driver.drain();
         }
+        if driver.idle_since().is_some_and(|since| flow.worker.closes_idle(since)) {
+            driver.drain();
+        }
         driver.poll(cx, &mut waits.timer)
     })
     .await;

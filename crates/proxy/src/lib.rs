@@ -6,7 +6,7 @@
 //!
 //! Reading order: how a worker lives ([`run`]), where connections come from (`outbound`, `inbound`, `gateway`), what
 //! they speak (`detection`, `http` with the life of a request, `exchange`, `http2`, `tcp`, `udp`, `dns`), where they go
-//! (`snapshot`, `upstream`, `balance`, `outlier`, `pool`).
+//! (`snapshot`, `upstream`, `balance`, `outlier`, `pool`), and what holds when memory is short (`memory`).
 
 mod run;
 mod snapshot;
@@ -27,6 +27,7 @@ mod udp;
 mod balance;
 mod connection;
 mod failure;
+mod memory;
 mod outlier;
 mod pool;
 mod timer;
@@ -67,7 +68,16 @@ pub struct ProxyInputs {
     pub applied: watch::Sender<Applied>,
     /// True (or a dropped sender): stop accepting, let what is in flight end within `drain_max`, return.
     pub shutdown: watch::Receiver<bool>,
+    pub memory: Memory,
     pub drain_max: Duration,
+}
+
+/// What this process may use, and what it does.
+pub struct Memory {
+    /// Bytes that were asked of the allocator and not given back, by all threads. Asked for every request: it takes no lock.
+    pub bytes_in_use: Box<dyn Fn() -> usize>,
+    /// Unless the configuration says another number.
+    pub bytes_max: usize,
 }
 
 /// Sockets of a sidecar; empty for a gateway, which binds its published ports itself.

@@ -62,7 +62,7 @@ async fn serve(worker: Rc<Worker>, _admitted: Admitted, stream: TcpStream, meant
             let service = destination.service.clone();
             serve_service(worker, snapshot, client, service, meant.port(), protocol).await;
         }
-        Found::Egress(egress) => serve_egress(&snapshot, client, &egress, meant.ip()).await,
+        Found::Egress(egress) => serve_egress(&worker, &snapshot, client, &egress, meant.ip()).await,
         Found::Resolver => dns::serve_stream(&worker, client).await,
         Found::Nothing => refuse(&worker, &client.stream, Some(meant)),
     }
@@ -106,8 +106,17 @@ pub async fn serve_service(
 }
 
 /// A declared destination outside the mesh, dialed from the host's network.
-async fn serve_egress(snapshot: &Snapshot, client: Connection, egress: &Egress, meant: IpAddr) {
+async fn serve_egress(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    client: Connection,
+    egress: &Egress,
+    meant: IpAddr,
+) {
     let _on_route = OnRoute::new(&egress.metrics);
+    if let Err(failure) = worker.afford() {
+        return tcp::refuse(&egress.metrics, &client, failure);
+    }
     let deadline = Instant::now() + snapshot.limits.connect_timeout;
     let dialed = match &egress.host {
         Some(host) => timeout_at(deadline, TcpStream::connect((host.as_str(), egress.port))).await,

@@ -22,8 +22,17 @@ use crate::{Applied, ProxyError, ProxyInputs, Sockets, dns, inbound, outbound, u
 const BIND_AGAIN: Duration = Duration::from_secs(1);
 
 pub async fn run(inputs: ProxyInputs) -> Result<(), ProxyError> {
-    let ProxyInputs { mut config, mut identity, sockets, inside, admin, applied, mut shutdown, drain_max } =
-        inputs;
+    let ProxyInputs {
+        mut config,
+        mut identity,
+        sockets,
+        inside,
+        admin,
+        applied,
+        mut shutdown,
+        memory,
+        drain_max,
+    } = inputs;
     let registry = Arc::new(Registry::default());
     let (served, served_view) = watch::channel(None);
     let admin = admin.map(|listener| {
@@ -40,7 +49,7 @@ pub async fn run(inputs: ProxyInputs) -> Result<(), ProxyError> {
         () = stopped(&mut shutdown) => return Ok(()),
     };
 
-    let worker = Worker::new(snapshot, tls, registry, inside);
+    let worker = Worker::new(snapshot, tls, registry, inside, memory);
     let gateway = Rc::new(Gateway::default());
     let mut accepting = JoinSet::new();
     open(&worker, sockets, &mut accepting)?;

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::balance::Candidate;
 use crate::http2::Links;
+use crate::memory;
 use crate::outlier::{self, Outlier};
 use crate::pool::{Bounds, Pool};
 
@@ -47,6 +48,8 @@ pub struct CompiledLimits {
     pub tcp_idle_timeout: Duration,
     pub detect_timeout: Duration,
     pub downstream_connections_max: usize,
+    /// 0: as the host allows.
+    pub memory_bytes_max: u64,
     /// Of connections over the hop.
     pub hop_pool: Bounds,
     /// Of connections to the application.
@@ -269,7 +272,7 @@ impl Destination {
         };
         if endpoint.outlier.failed(now, may_go_out) {
             // A request that took one of its idle connections would wait for an answer, not for a connection.
-            endpoint.pools.borrow().values().for_each(|pool| pool.close_idle());
+            endpoint.close_idle();
             endpoint.links.borrow().values().for_each(|links| links.use_no_more());
         }
     }
@@ -333,6 +336,11 @@ impl Endpoint {
         self.links.borrow_mut().retain(|_, links| !links.is_empty());
     }
 
+    /// Connections that nobody uses now.
+    pub fn close_idle(&self) {
+        self.pools.borrow().values().for_each(|pool| pool.close_idle());
+    }
+
     fn retire(&self) {
         self.pools.borrow().values().for_each(|pool| pool.retire());
         self.links.borrow().values().for_each(|links| links.retire());
@@ -388,6 +396,13 @@ impl CompiledLimits {
                 written.head_fields_max
             ));
         }
+        if (1..memory::BYTES_MAX_MIN).contains(&written.memory_bytes_max) {
+            return Err(format!(
+                "limits.memory_bytes_max is {}, less than {}",
+                written.memory_bytes_max,
+                memory::BYTES_MAX_MIN
+            ));
+        }
         let idle_timeout = Duration::from_millis(written.idle_timeout_ms);
         let hop_pool = Bounds {
             connections_max: written.upstream_connections_per_endpoint_max,
@@ -415,6 +430,7 @@ impl CompiledLimits {
             tcp_idle_timeout: Duration::from_millis(written.tcp_idle_timeout_ms),
             detect_timeout: Duration::from_millis(written.detect_ms),
             downstream_connections_max: written.downstream_connections_max,
+            memory_bytes_max: written.memory_bytes_max,
             hop_pool,
             application_pool: Bounds {
                 idle_time_max: hop_pool.idle_time_max.min(APPLICATION_IDLE_MAX),

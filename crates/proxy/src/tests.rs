@@ -11,6 +11,7 @@ mod floods;
 mod frames;
 mod hostile;
 mod list;
+mod memory;
 mod pace;
 mod requests;
 mod slowness;

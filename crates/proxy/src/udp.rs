@@ -21,6 +21,8 @@ use crate::worker::{OnRoute, Worker};
 const DATAGRAM_BYTES_MAX: usize = 65_535;
 /// Of one destination; what comes from further clients is dropped and counted.
 const FLOWS_MAX: usize = 256;
+/// Of all destinations of a worker.
+const FLOWS_OF_WORKER_MAX: usize = 1024;
 /// Waiting in one flow while its name is resolved.
 const QUEUED_MAX: usize = 16;
 /// A flow in which nothing moves is over.
@@ -43,8 +45,12 @@ pub async fn serve(worker: Rc<Worker>, number: usize, socket: UdpSocket) {
         let sender = flows.borrow().get(&client).cloned();
         let sender = match sender {
             Some(sender) => sender,
-            None if flows.borrow().len() >= FLOWS_MAX => {
+            None if flows.borrow().len() >= FLOWS_MAX || worker.flows.get() >= FLOWS_OF_WORKER_MAX => {
                 failed(&egress.metrics, Failure::Overload);
+                continue;
+            }
+            None if worker.afford().is_err() => {
+                failed(&egress.metrics, Failure::Shed);
                 continue;
             }
             None => {
@@ -52,7 +58,9 @@ pub async fn serve(worker: Rc<Worker>, number: usize, socket: UdpSocket) {
                 flows.borrow_mut().insert(client, sender.clone());
                 let (egress, inside, flows) = (egress.clone(), socket.clone(), flows.clone());
                 let connect_timeout = snapshot.limits.connect_timeout;
+                let counted = Counted::new(&worker);
                 tokio::task::spawn_local(async move {
+                    let _counted = counted;
                     flow(&egress, &inside, client, receiver, connect_timeout).await;
                     flows.borrow_mut().remove(&client);
                 });
@@ -61,6 +69,22 @@ pub async fn serve(worker: Rc<Worker>, number: usize, socket: UdpSocket) {
         };
         // A full queue drops, as the network would.
         let _ = sender.try_send(datagram[..length].to_vec());
+    }
+}
+
+/// One more flow of the worker, until this is dropped.
+struct Counted(Rc<Worker>);
+
+impl Counted {
+    fn new(worker: &Rc<Worker>) -> Self {
+        worker.flows.set(worker.flows.get() + 1);
+        Self(worker.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.flows.set(self.0.flows.get() - 1);
     }
 }
 

@@ -159,6 +159,7 @@ impl Target {
 
     /// A connection of raw bytes; the application has accepted it.
     pub async fn open(&self, worker: &Worker, snapshot: &Snapshot) -> Result<TcpUpstream, Failure> {
+        worker.afford()?;
         match self {
             Self::Service { destination, port } => {
                 let mut tries = Tries::new(Instant::now(), false);

@@ -15,10 +15,12 @@ use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use crate::balance::Random;
+use crate::failure::Failure;
 use crate::http2::{Exchanges, Links};
+use crate::memory::{Budget, Pressure};
 use crate::pool::Pool;
 use crate::snapshot::Snapshot;
-use crate::{Inside, sys};
+use crate::{Inside, Memory, sys};
 
 /// Idle upstream connections are looked at this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -32,6 +34,7 @@ pub struct Worker {
     inside: Option<Box<dyn Inside>>,
     /// Requests over HTTP/2 that are not over.
     pub exchanges: Exchanges,
+    pub memory: Budget,
     applications: RefCell<HashMap<u16, Rc<Application>>>,
     random: RefCell<Random>,
     connections: Cell<usize>,
@@ -40,6 +43,12 @@ pub struct Worker {
     all_closed: Notify,
     phase: Cell<Phase>,
     phase_changed: Notify,
+    /// Clients that have waited since then for their next request are closed.
+    idle_before: Cell<Option<Instant>>,
+    /// How long they may wait, since memory is short.
+    patience: Cell<Option<Duration>>,
+    /// Of datagrams, of all destinations.
+    pub flows: Cell<usize>,
 }
 
 /// What makes connections close that wait for a next request.
@@ -69,7 +78,9 @@ impl Worker {
         tls: Tls,
         registry: Arc<Registry>,
         inside: Option<Box<dyn Inside>>,
+        memory: Memory,
     ) -> Rc<Self> {
+        let memory = Budget::new(memory, snapshot.limits.memory_bytes_max);
         let phase = Phase { inbound_draining: snapshot.is_draining(), stopping: false };
         Rc::new(Self {
             snapshot: RefCell::new(snapshot),
@@ -77,6 +88,7 @@ impl Worker {
             registry,
             inside,
             exchanges: Exchanges::default(),
+            memory,
             applications: RefCell::default(),
             random: RefCell::new(Random::new(RandomState::new().hash_one(std::process::id()))),
             connections: Cell::new(0),
@@ -84,6 +96,9 @@ impl Worker {
             all_closed: Notify::new(),
             phase: Cell::new(phase),
             phase_changed: Notify::new(),
+            idle_before: Cell::new(None),
+            patience: Cell::new(None),
+            flows: Cell::new(0),
         })
     }
 
@@ -95,6 +110,7 @@ impl Worker {
     pub fn set_snapshot(&self, next: Rc<Snapshot>) {
         let previous = self.snapshot.replace(next.clone());
         previous.retire_missing(&next);
+        self.memory.configure(next.limits.memory_bytes_max);
         self.set_phase(Phase { inbound_draining: next.is_draining(), ..self.current_phase() });
     }
 
@@ -145,9 +161,19 @@ impl Worker {
         }
     }
 
-    /// A client's connection has come. `None`: there are as many as may be.
+    /// Something new wants to be served: a request, or a connection to be opened upstream.
+    pub fn afford(&self) -> Result<(), Failure> {
+        if self.memory.look() == Pressure::None {
+            return Ok(());
+        }
+        self.registry.process.requests_shed.increment();
+        Err(Failure::Shed)
+    }
+
+    /// A client's connection has come. `None`: there are as many as may be, or there is no memory for one more.
     pub fn admit(self: &Rc<Self>) -> Option<Admitted> {
-        if self.connections.get() >= self.snapshot.borrow().limits.downstream_connections_max {
+        let is_full = self.connections.get() >= self.snapshot.borrow().limits.downstream_connections_max;
+        if is_full || self.memory.look() == Pressure::Out {
             self.registry.process.connections_shed.increment();
             return None;
         }
@@ -179,6 +205,7 @@ impl Worker {
             interval.tick().await;
             let now = Instant::now();
             let idle_max = self.snapshot().limits.hop_pool.idle_time_max;
+            self.relieve(now);
             self.snapshot().endpoints().for_each(|endpoint| endpoint.sweep(now));
             // One that is in use somewhere else than in its pool stays as well: whoever holds it counts on it.
             self.applications.borrow_mut().retain(|_, application| {
@@ -191,6 +218,40 @@ impl Worker {
                 sys::give_memory_back();
             }
         }
+    }
+}
+
+/// How long clients may go on waiting when memory begins to be short; half as long each second that it stays so.
+const PATIENCE_MAX: Duration = Duration::from_secs(32);
+const PATIENCE_MIN: Duration = Duration::from_secs(1);
+
+impl Worker {
+    /// Whether a client that has waited for its next request since then shall leave.
+    pub fn closes_idle(&self, since: Instant) -> bool {
+        self.idle_before.get().is_some_and(|before| since < before)
+    }
+
+    /// Once a second: what is idle goes while memory is short, what has waited longest first.
+    fn relieve(&self, now: Instant) {
+        let pressure = self.memory.look();
+        let process = &self.registry.process;
+        process.memory_bytes.set(self.memory.bytes_in_use() as u64);
+        process.memory_max_bytes.set(self.memory.bytes_max() as u64);
+        if pressure == Pressure::None {
+            self.patience.set(None);
+            return self.idle_before.set(None);
+        }
+        let patience = match self.patience.get() {
+            None => PATIENCE_MAX,
+            Some(patience) if patience > PATIENCE_MIN => patience / 2,
+            Some(_) => Duration::ZERO,
+        };
+        self.patience.set(Some(patience));
+        self.idle_before.set(now.checked_sub(patience));
+        self.snapshot().endpoints().for_each(|endpoint| endpoint.close_idle());
+        self.applications.borrow().values().for_each(|application| application.pool.close_idle());
+        self.phase_changed.notify_waiters();
+        sys::give_memory_back();
     }
 }
 

@@ -19,6 +19,7 @@ mod state;
 mod build;
 mod bundle;
 
+mod heap;
 mod proxy;
 mod sys;
 

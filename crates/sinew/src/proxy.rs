@@ -28,6 +28,7 @@ mod document;
 mod ending;
 pub mod file;
 mod inside;
+mod memory;
 
 use ending::{Ending, Endings};
 
@@ -104,6 +105,7 @@ async fn run_instance(bootstrap: Bootstrap) -> anyhow::Result<()> {
         admin: Some(admin),
         applied,
         shutdown,
+        memory: memory::of_this_process(),
         drain_max: DRAIN_MAX,
     })
     .await

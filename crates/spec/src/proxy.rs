@@ -132,6 +132,9 @@ pub struct ProxyLimits {
     pub head_fields_max: usize,
     /// Of a request or an answer, declared or received.
     pub body_bytes_max: u64,
+    /// Above it requests, and then connections, are refused. 0: an eighth of what the host or the cgroup has, at least 64 MiB
+    /// and at most 1 GiB.
+    pub memory_bytes_max: u64,
     /// How long a client may stay silent before its connection is opened upstream as TCP.
     pub detect_ms: u64,
 }
@@ -151,6 +154,7 @@ impl Default for ProxyLimits {
             head_bytes_max: 64 * 1024,
             head_fields_max: 100,
             body_bytes_max: i64::MAX as u64,
+            memory_bytes_max: 0,
             detect_ms: 50,
         }
     }

@@ -209,8 +209,13 @@ impl Drop for InFlight {
 pub struct ProcessMetrics {
     /// Of clients.
     pub connections_open: Gauge,
-    /// Closed at accept: the limit of connections was reached.
+    /// Closed at accept: the limit of connections was reached, or memory was out.
     pub connections_shed: Counter,
+    /// Refused, or given up, as memory was short.
+    pub requests_shed: Counter,
+    /// Asked of the allocator and not given back; and how much that may be.
+    pub memory_bytes: Gauge,
+    pub memory_max_bytes: Gauge,
     pub handshakes_failed: Counter,
     /// Revision that requests meet.
     pub revision: Gauge,
@@ -295,6 +300,9 @@ impl Registry {
             label_overflows: labels.overflows,
             connections_open: self.process.connections_open.get(),
             connections_shed: self.process.connections_shed.get(),
+            requests_shed: self.process.requests_shed.get(),
+            memory_bytes: self.process.memory_bytes.get(),
+            memory_max_bytes: self.process.memory_max_bytes.get(),
             handshakes_failed: self.process.handshakes_failed.get(),
             revision: self.process.revision.get(),
             certificate_end_unix_seconds: self.process.certificate_end_unix_seconds.get(),
@@ -315,6 +323,9 @@ pub struct Figures {
     pub label_overflows: u64,
     pub connections_open: u64,
     pub connections_shed: u64,
+    pub requests_shed: u64,
+    pub memory_bytes: u64,
+    pub memory_max_bytes: u64,
     pub handshakes_failed: u64,
     pub revision: u64,
     pub certificate_end_unix_seconds: u64,
@@ -350,6 +361,10 @@ impl Figures {
         self.label_overflows += other.label_overflows;
         self.connections_open += other.connections_open;
         self.connections_shed += other.connections_shed;
+        self.requests_shed += other.requests_shed;
+        // Of the process, whichever worker looked.
+        self.memory_bytes = self.memory_bytes.max(other.memory_bytes);
+        self.memory_max_bytes = self.memory_max_bytes.max(other.memory_max_bytes);
         self.handshakes_failed += other.handshakes_failed;
         self.revision = match (self.revision, other.revision) {
             (0, known) | (known, 0) => known,

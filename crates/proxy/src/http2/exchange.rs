@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sinew_telemetry::{InFlight, Outcome, RouteMetrics};
 use sinew_wire::h2::{ErrorCode, Heads, SendError, StreamKey};
@@ -25,6 +26,9 @@ use crate::worker::Worker;
 
 /// A request whose body is longer cannot be sent again.
 const REPLAY_BYTES_MAX: usize = 16 * 1024;
+/// What may be held, for how long, for a peer that takes nothing, when there is no memory.
+const STALLED_BYTES_MAX: usize = 16 * 1024;
+const STALLED_TIME_MAX: Duration = Duration::from_secs(1);
 /// Heads of requests that are over, kept for others, per worker.
 const FREE_HEADS_MAX: usize = 128;
 const FREE_HEAD_BYTES_MAX: usize = 4 * 1024;
@@ -586,6 +590,17 @@ impl Exchange {
             (false, true) => Failure::BodyTimeout,
             (false, false) => Failure::UpstreamTimeout,
         })
+    }
+
+    /// One of both takes nothing of what is held for it.
+    pub fn stands_still(&self, now: Instant) -> bool {
+        let held = self.answer.unsent().max(self.request.unsent());
+        held > STALLED_BYTES_MAX && now.saturating_duration_since(self.moved_at) >= STALLED_TIME_MAX
+    }
+
+    /// Its memory is needed for others.
+    pub fn shed(&mut self) -> Step {
+        self.fail(Failure::Shed)
     }
 
     fn leave_upstream(&mut self) {

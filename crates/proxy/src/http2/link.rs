@@ -13,7 +13,7 @@ use sinew_wire::h2::{Connection as Engine, ConnectionError, ErrorCode, Event, He
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use super::exchange::{self, Ticket};
+use super::exchange::{self, Step, Ticket};
 use crate::connection::Connection;
 use crate::http::Flow;
 use crate::timer::Timer;
@@ -249,6 +249,11 @@ impl<'a> Driver<'a> {
         Poll::Pending
     }
 
+    /// Since when it has no stream; `None`: it has.
+    pub fn idle_since(&self) -> Option<Instant> {
+        (self.link.state().engine.open_streams() == 0).then_some(self.times.idle_since)
+    }
+
     /// No new streams; it ends when those that are there have.
     pub fn drain(&mut self) {
         if self.times.leaving_since.is_none() {
@@ -382,7 +387,7 @@ impl<'a> Driver<'a> {
     }
 
     /// False: the stream has no exchange.
-    fn step(&self, stream: StreamKey, step: impl FnOnce(&mut exchange::Exchange) -> exchange::Step) -> bool {
+    fn step(&self, stream: StreamKey, step: impl FnOnce(&mut exchange::Exchange) -> Step) -> bool {
         let ticket = self.link.state().ticket(stream);
         ticket.is_some_and(|ticket| exchange::step(self.worker, ticket, step))
     }
@@ -507,8 +512,15 @@ impl<'a> Driver<'a> {
     /// Requests that nothing moved for.
     fn look_at_exchanges(&self, now: Instant) {
         let tickets: Vec<_> = self.link.state().tickets.iter().copied().flatten().collect();
+        let is_out = self.worker.memory.is_out();
         for (_, ticket) in tickets {
-            exchange::step(self.worker, ticket, |exchange| exchange.look_at_the_time(now));
+            exchange::step(self.worker, ticket, |exchange| match exchange.look_at_the_time(now) {
+                Step::GoesOn if is_out && exchange.stands_still(now) => {
+                    self.worker.registry.process.requests_shed.increment();
+                    exchange.shed()
+                }
+                step => step,
+            });
         }
     }
 

@@ -21,7 +21,9 @@ pub fn send(
         return send_trailers_only(engine, key, failure);
     }
     let text = format!("{}\n", failure.text());
-    let append = [(REASON_HEADER, failure.reason().as_bytes())];
+    let reason = (REASON_HEADER, failure.reason().as_bytes());
+    let retry = failure.retry_after().map(|seconds| (&b"retry-after"[..], seconds.as_bytes()));
+    let append = [Some(reason), retry].into_iter().flatten().collect::<Vec<_>>();
     let taken = engine.send_local_response(key, failure.status(), &append, "text/plain", text.as_bytes())?;
     match &text.as_bytes()[taken..] {
         [] => answer.done(),

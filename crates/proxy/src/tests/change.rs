@@ -190,6 +190,7 @@ async fn connections_that_arrive_while_a_sidecar_is_away_wait() {
             admin: None,
             applied,
             shutdown: shutdown_view,
+            memory: memory(None),
             drain_max: Duration::from_secs(1),
         }));
         assert_eq!(status(&read_message(&mut client).await.unwrap()), 200);

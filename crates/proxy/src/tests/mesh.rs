@@ -1,5 +1,6 @@
 //! A small mesh: sidecars with a test CA between scripted applications, all on one thread.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
@@ -22,8 +23,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use crate::{
-    Applied, HopListener, HostNetwork, Inside, OriginalDestination, OutboundListener, ProxyInputs, Sockets,
-    run,
+    Applied, HopListener, HostNetwork, Inside, Memory, OriginalDestination, OutboundListener, ProxyInputs,
+    Sockets, run,
 };
 
 /// What a sidecar calls `orders`, or whatever is behind its outbound listener.
@@ -151,6 +152,13 @@ impl Inside for EmptySeal {
     }
 }
 
+pub const MEMORY_MAX: usize = 1000;
+
+pub fn memory(in_use: Option<Rc<Cell<usize>>>) -> Memory {
+    let in_use = in_use.unwrap_or_default();
+    Memory { bytes_in_use: Box::new(move || in_use.get()), bytes_max: MEMORY_MAX }
+}
+
 pub struct Proxy {
     pub config: watch::Sender<Option<Arc<ProxyConfig>>>,
     pub identity: watch::Sender<Option<Arc<Identity>>>,
@@ -171,6 +179,8 @@ pub struct Start {
     pub hop: Option<PathBuf>,
     pub inside: Option<Box<dyn Inside>>,
     pub dns: bool,
+    /// Bytes that it has in use, of [`MEMORY_MAX`]; 0 always, otherwise.
+    pub memory: Option<Rc<Cell<usize>>>,
     pub udp_egress: usize,
 }
 
@@ -211,6 +221,7 @@ impl Proxy {
             admin: Some(UnixListener::bind(&admin).unwrap()),
             applied: applied_sender,
             shutdown: shutdown_view,
+            memory: memory(start.memory),
             drain_max: Duration::from_secs(5),
         };
         let task = spawn_local(async move { run(inputs).await.unwrap() });

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::ending::Endings;
-use super::{DRAIN_MAX, document, listen, on_one_thread, serve};
+use super::{DRAIN_MAX, document, listen, memory, on_one_thread, serve};
 use crate::failure::Failure;
 
 /// Run one proxy, from a file or for a launcher
@@ -140,6 +140,7 @@ async fn run_file(arguments: &Arguments, config: ProxyConfig, identity: Identity
         admin,
         applied,
         shutdown,
+        memory: memory::of_this_process(),
         drain_max: DRAIN_MAX,
     });
     tokio::select! {
