@@ -113,7 +113,7 @@ async fn first_of_both(client: &mut Connection, upstream: &mut TcpUpstream, snap
 }
 
 /// The head of a SETTINGS frame on stream 0 (RFC 9113, 6.5), with at most 16 settings.
-fn begins_with_settings(bytes: &[u8]) -> bool {
+pub fn begins_with_settings(bytes: &[u8]) -> bool {
     matches!(bytes, [0, 0, length @ ..=96, 4, 0, 0, 0, 0, 0, ..] if length % 6 == 0)
 }
 

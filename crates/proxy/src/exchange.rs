@@ -10,15 +10,17 @@ use std::time::Duration;
 use sinew_telemetry::RouteMetrics;
 use sinew_transport::bulk::{Bulk, Side};
 use sinew_wire::h1::{
-    self, BodyDecoder, BodyEncoder, BodyEvent, Downstream, Framing, Limits, Parsed, ResponseHead,
-    ResponseKind, after_exchange, encode_response, parse_response, relay, unframed_left, unframed_passed,
-    upstream_reusable,
+    self, BodyDecoder, BodyEncoder, BodyEvent, Downstream, Framing, HEAD_FIELDS_CEILING, HeadScan, Limits,
+    Parsed, RequestHead, ResponseHead, ResponseKind, after_exchange, encode_response, parse_request,
+    parse_response, relay, unframed_left, unframed_passed, upstream_reusable,
 };
 use tokio::time::Instant;
 
 use crate::connection::{Connection, Output};
+use crate::detection::begins_with_settings;
 use crate::failure::{CONNECT_FAILED, Failure, REASON_HEADER};
-use crate::http::Flow;
+use crate::http::{Flow, Plan};
+use crate::http2::{self, from_http1};
 use crate::snapshot::CompiledLimits;
 use crate::timer::Timer;
 
@@ -182,6 +184,28 @@ impl Exchange {
     /// Sending it twice does what sending it once does, and can be done.
     pub fn is_harmless(&self) -> bool {
         self.wire.method.is_idempotent() && self.request.is_bodiless
+    }
+
+    /// An upstream that speaks HTTP/2 alone has done nothing for the request, all of which is still here.
+    pub fn can_go_elsewhere(&self) -> bool {
+        self.request.can_replay && !self.is_interim_sent && self.response.is_none()
+    }
+
+    /// The request as it went upstream, to be sent over HTTP/2; asked for only if [`Exchange::can_go_elsewhere`]. `None`:
+    /// with what was added to it, it has too many fields.
+    pub fn into_request(mut self) -> Option<from_http1::Request> {
+        let mut bytes = std::mem::take(&mut self.request.encoded.0);
+        let mut head = RequestHead::default();
+        let limits =
+            Limits { head_bytes_max: usize::MAX, head_fields_max: HEAD_FIELDS_CEILING, ..self.limits };
+        let parsed = parse_request(&bytes, &mut HeadScan::default(), &limits, &mut head);
+        let Ok(Parsed::Complete { head_bytes }) = parsed else { return None };
+        let departing = http2::Departing::of_http1(head, &bytes[..head_bytes], b"");
+        bytes.drain(..head_bytes);
+        let framing = departing.head.framing;
+        let sent = (!bytes.is_empty())
+            .then(|| from_http1::Sent { bytes, body: BodyDecoder::new(framing, &self.limits) });
+        Some(from_http1::Request { departing, plan: Plan::DONE, sent, body: self.request.decoder })
     }
 
     /// Begins anew, for another upstream.
@@ -448,7 +472,10 @@ impl Exchange {
         RESPONSE_HEAD.with_borrow_mut(|head| {
             let bytes = upstream.input.data();
             let parsed = parse_response(bytes, &mut upstream.scan, &self.limits, &mut self.wire, head)
-                .map_err(|_| Failure::UpstreamMalformed)?;
+                .map_err(|_| match begins_with_settings(bytes) {
+                    true => Failure::NotHttp1,
+                    false => Failure::UpstreamMalformed,
+                })?;
             let Parsed::Complete { head_bytes } = parsed else { return Ok(false) };
             if head.kind == ResponseKind::Interim {
                 encode_response(head, bytes, &self.wire, &Default::default(), &mut self.to_client.0);

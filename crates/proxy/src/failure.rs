@@ -39,6 +39,8 @@ pub enum Failure {
     Unprocessed,
     /// The application was called over HTTP/2 and does not speak it.
     NotHttp2,
+    /// The application was called over HTTP/1.1 and speaks HTTP/2 alone.
+    NotHttp1,
 }
 
 impl Failure {
@@ -56,7 +58,11 @@ impl Failure {
             | Self::ConnectFailed
             | Self::UnknownDestination
             | Self::Unprocessed => 503,
-            Self::Identity | Self::UpstreamGone | Self::UpstreamMalformed | Self::NotHttp2 => 502,
+            Self::Identity
+            | Self::UpstreamGone
+            | Self::UpstreamMalformed
+            | Self::NotHttp2
+            | Self::NotHttp1 => 502,
             Self::ConnectTimeout | Self::UpstreamTimeout => 504,
         }
     }
@@ -82,6 +88,7 @@ impl Failure {
             Self::UpstreamTimeout => "upstream-timeout",
             Self::Unprocessed => "unprocessed",
             Self::NotHttp2 => "not-http2",
+            Self::NotHttp1 => "not-http1",
         }
     }
 
@@ -108,7 +115,8 @@ impl Failure {
             Self::UpstreamMalformed => "the service's answer is not valid HTTP",
             Self::UpstreamTimeout => "the service did not answer in time",
             Self::Unprocessed => "the service took no more requests",
-            Self::NotHttp2 => "the service does not speak HTTP/2 on that port (call it over HTTP/1.1)",
+            Self::NotHttp2 => "the service does not speak HTTP/2 on that port, which is declared to",
+            Self::NotHttp1 => "the service speaks HTTP/2 only on that port (declare it: `x-sinew.protocol`)",
         }
     }
 
@@ -131,7 +139,7 @@ impl Failure {
         match self {
             Self::Rejected(Reject { status: 413 | 431, .. }) => RESOURCE_EXHAUSTED,
             Self::Rejected(_) | Self::UpstreamMalformed => INTERNAL,
-            Self::MethodRefused | Self::NotHttp2 => UNIMPLEMENTED,
+            Self::MethodRefused | Self::NotHttp2 | Self::NotHttp1 => UNIMPLEMENTED,
             Self::CallerRefused | Self::LoopbackOnly => PERMISSION_DENIED,
             Self::HeadTimeout | Self::BodyTimeout | Self::UpstreamTimeout => DEADLINE_EXCEEDED,
             Self::ClientGone
@@ -160,7 +168,7 @@ impl Failure {
             Self::LoopbackOnly => Label::LoopbackOnly,
             Self::Identity => Label::Identity,
             Self::UpstreamGone | Self::Unprocessed => Label::UpstreamGone,
-            Self::UpstreamMalformed | Self::NotHttp2 => Label::UpstreamMalformed,
+            Self::UpstreamMalformed | Self::NotHttp2 | Self::NotHttp1 => Label::UpstreamMalformed,
             Self::UpstreamTimeout => Label::UpstreamTimeout,
         }
     }

@@ -12,7 +12,7 @@ use sinew_spec::name::{ServiceName, SpiffeId};
 use sinew_telemetry::{Outcome, RouteMetrics};
 use sinew_transport::copy::{Early, both_ways};
 use sinew_wire::h1::{
-    Downstream, Method, Parsed, RequestEdits, RequestHead, ResponseEdits, encode_local_response,
+    BodyDecoder, Downstream, Method, Parsed, RequestEdits, RequestHead, ResponseEdits, encode_local_response,
     encode_request, parse_request,
 };
 use sinew_wire::h2::PREFACE;
@@ -24,7 +24,7 @@ use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
 use crate::connection::{Connection, Output};
 use crate::exchange::{Departing, Ended, Exchange};
 use crate::failure::{Failure, REASON_HEADER};
-use crate::http2;
+use crate::http2::{self, from_http1};
 use crate::snapshot::Snapshot;
 use crate::timer::Timer;
 use crate::upstream::{Target, Tries, Upstream};
@@ -51,7 +51,7 @@ pub struct Plan {
 }
 
 /// What becomes of the client's connection.
-enum Next {
+pub enum Next {
     /// From that moment on it waits for its next request.
     Continue(Instant),
     /// In order: the client gets all that was written.
@@ -211,7 +211,10 @@ async fn request(flow: &Flow, client: &mut Connection, come: Come, timer: &mut T
         Ok(route) => route,
         Err(failure) => return refuse_head(flow, client, failure).await,
     };
-    let _in_flight = metrics.begin();
+    if target.wants_http2(&snapshot) {
+        return Box::pin(request_over_http2(flow, client, head, head_bytes, &snapshot, timer, began)).await;
+    }
+    let in_flight = metrics.begin();
     let planned = flow.plan(&snapshot, &head, client.input.data());
     let departing = planned.map(|plan| Departing::new(flow, &snapshot, &plan, &head, client.input.data()));
     client.input.consume(head_bytes);
@@ -245,7 +248,52 @@ async fn request(flow: &Flow, client: &mut Connection, come: Come, timer: &mut T
     };
     match result {
         Ok((ended, upstream)) => finish(client, exchange, ended, upstream, &metrics, began, &snapshot).await,
+        Err(Failure::NotHttp1) if exchange.can_go_elsewhere() => {
+            target.found_http2_only();
+            drop(in_flight);
+            Box::pin(again_over_http2(flow, client, exchange, &snapshot, &metrics, timer, began)).await
+        }
         Err(failure) => fail(client, Some(exchange), &metrics, failure, began).await,
+    }
+}
+
+/// The same, for an upstream that speaks HTTP/2 alone.
+async fn request_over_http2(
+    flow: &Flow,
+    client: &mut Connection,
+    head: RequestHead,
+    head_bytes: usize,
+    snapshot: &Rc<Snapshot>,
+    timer: &mut Timer<'_>,
+    began: Instant,
+) -> Next {
+    let bytes = &client.input.data()[..head_bytes];
+    let plan = match flow.plan(snapshot, &head, bytes) {
+        Ok(plan) => plan,
+        Err(failure) => return refuse_head(flow, client, failure).await,
+    };
+    let body = BodyDecoder::new(head.framing, &snapshot.limits.wire);
+    let host = flow.service_name(snapshot).as_str().as_bytes();
+    let departing = http2::Departing::of_http1(head, bytes, host);
+    client.input.consume(head_bytes);
+    client.rest();
+    let request = from_http1::Request { departing, plan, sent: None, body };
+    from_http1::carry(flow, snapshot, client, request, timer, began).await
+}
+
+/// An upstream that was sent a request over HTTP/1.1 speaks HTTP/2 alone.
+async fn again_over_http2(
+    flow: &Flow,
+    client: &mut Connection,
+    exchange: Exchange,
+    snapshot: &Rc<Snapshot>,
+    metrics: &Arc<RouteMetrics>,
+    timer: &mut Timer<'_>,
+    began: Instant,
+) -> Next {
+    match exchange.into_request() {
+        Some(request) => from_http1::carry(flow, snapshot, client, request, timer, began).await,
+        None => fail(client, None, metrics, Failure::NotHttp1, began).await,
     }
 }
 
@@ -262,6 +310,9 @@ impl Departing {
 }
 
 impl Plan {
+    /// Nothing is left to be changed.
+    pub const DONE: Self = Self { new_id: None, new_trace: None };
+
     /// How the request's head is changed on its way upstream.
     pub fn with_edits<T>(&self, use_it: impl FnOnce(&RequestEdits<'_>) -> T) -> T {
         let id = self.new_id.as_ref().map(|id| (&b"x-request-id"[..], &id[..]));

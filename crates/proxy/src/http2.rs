@@ -1,17 +1,25 @@
 //! HTTP/2: a client's connection, the requests on it, and the connections to upstreams that their streams share.
 //!
+//! Where only one of the two sides speaks HTTP/2, the other is an HTTP/1.1 connection for as long as the exchange lasts
+//! (`single`, driven by `to_http1` or `from_http1`); `end` is where the two meet.
+//!
 //! Each request is routed and balanced on its own, by [`crate::http::Flow::plan`] and [`crate::upstream::Target`] as one
 //! over HTTP/1.1. Its life begins in `exchange`; `link` is one connection and who reads and writes on it; `links` the
 //! connections to one endpoint; `pipe` one direction of a body; `reply` what the proxy answers itself. No stream has a task:
 //! what one connection receives is put at once into the other's engine, or waits in its exchange as far as the
 //! window of the one who sends allows.
 
+mod end;
 mod exchange;
 mod exchanges;
+pub mod from_http1;
 mod link;
 mod links;
 mod pipe;
 mod reply;
+mod single;
+mod spoken;
+mod to_http1;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -19,9 +27,11 @@ use std::pin::pin;
 use sinew_wire::h2::{Connection as Engine, FloodLimits, Limits};
 use tokio::time::{Instant, sleep_until};
 
+pub use self::exchange::Departing;
 pub use self::exchanges::Exchanges;
 use self::link::{Driver, End, Link};
 pub use self::links::Links;
+pub use self::spoken::Way;
 use crate::connection::Connection;
 use crate::http::{self, Flow, Waits};
 

@@ -76,7 +76,7 @@ async fn serve(worker: Rc<Worker>, _admitted: Admitted, raw: Raw) {
         Alpn::Tcp => {
             // A port declared HTTP has no way around HTTP.
             let allowed = snapshot.allowed_caller(&peer).is_some()
-                && snapshot.inbound_protocol(port) != Some(Protocol::Http);
+                && !snapshot.inbound_protocol(port).is_some_and(Protocol::is_http);
             Box::pin(serve_tcp(&worker, &snapshot, stream, port, allowed)).await;
         }
     }

@@ -84,12 +84,12 @@ pub async fn serve_service(
     let flow = Flow { worker, side: Side::Outbound { service, port } };
     match protocol {
         // What is not HTTP is refused there.
-        Some(Protocol::Http) => {
+        Some(protocol) if protocol.is_http() => {
             drop((snapshot, target));
             http::serve(&flow, client).await;
         }
         // What only others need is boxed, so that it is no part of every HTTP client's memory.
-        Some(Protocol::Tcp) => {
+        Some(_) => {
             let _on_route = OnRoute::new(target.metrics());
             Box::pin(tcp::serve(&flow.worker, &snapshot, &target, client)).await;
         }

@@ -333,7 +333,9 @@ impl Endpoint {
 
     pub fn sweep(&self, now: Instant) {
         self.pools.borrow_mut().retain(|_, pool| !pool.sweep(now));
-        self.links.borrow_mut().retain(|_, links| !links.is_empty());
+        let pools = self.pools.borrow();
+        // What is known of who is there stays as long as a connection does.
+        self.links.borrow_mut().retain(|port, links| !links.is_empty() || pools.contains_key(port));
     }
 
     /// Connections that nobody uses now.

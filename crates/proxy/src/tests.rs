@@ -3,8 +3,10 @@
 pub mod mesh;
 pub mod peer;
 
+mod bridge;
 mod calls;
 mod change;
+mod crossing;
 mod edges;
 mod ends;
 mod floods;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sinew_spec::application::Protocol;
 use sinew_spec::proxy::{MESH_ADDRESS, OWN_ADDRESS};
 use sinew_telemetry::RouteMetrics;
 use sinew_transport::tls::{Alpn, TCP_CONNECT_FAILED, TCP_CONNECTED, TCP_LOOPBACK_ONLY};
@@ -18,7 +19,7 @@ use crate::Inside;
 use crate::balance;
 use crate::connection::Connection;
 use crate::failure::Failure;
-use crate::http2::Links;
+use crate::http2::{Links, Way};
 use crate::outlier::TRIAL_TIME_MAX;
 use crate::pool::Slot;
 use crate::snapshot::{Destination, Endpoint, Load, Snapshot};
@@ -90,7 +91,10 @@ impl Target {
         match self {
             Self::Service { destination, port } => loop {
                 let load = tries.choose(worker, destination)?;
-                match reach_endpoint(worker, snapshot, destination, &load, *port, tries).await {
+                let (now, is_harmless) = (tries.now, tries.is_harmless);
+                let reached =
+                    reach_endpoint(worker, snapshot, destination, &load, *port, now, is_harmless).await;
+                match reached {
                     Ok((slot, connection, is_reused)) => {
                         return Ok(Upstream { connection, is_reused, slot, load: Some(load) });
                     }
@@ -103,18 +107,7 @@ impl Target {
                 }
             },
             Self::Application(application) => {
-                let deadline = tries.now + snapshot.limits.connect_timeout;
-                let (slot, idle) = application.pool.checkout(tries.now, deadline, tries.is_harmless).await?;
-                let (connection, is_reused) = match idle {
-                    Some(connection) => (connection, true),
-                    None => {
-                        // Boxed: most requests find an idle connection, and need no room for this.
-                        let dialed = Box::pin(dial_application(worker, snapshot, application, deadline));
-                        let stream = dialed.await?;
-                        (Connection::new(stream, snapshot.limits.wire.head_bytes_max), false)
-                    }
-                };
-                Ok(Upstream { connection, is_reused, slot, load: None })
+                reach_application(worker, snapshot, application, tries.now, tries.is_harmless).await
             }
         }
     }
@@ -132,6 +125,65 @@ impl Target {
                 Ok((load.endpoint().links(*port, snapshot.limits.hop_pool), Some(load)))
             }
             Self::Application(application) => Ok((application.links.clone(), None)),
+        }
+    }
+
+    fn declared(&self, snapshot: &Snapshot) -> Option<Protocol> {
+        match self {
+            Self::Service { destination, port } => destination.protocol(*port),
+            Self::Application(application) => snapshot.inbound_protocol(application.port),
+        }
+    }
+
+    /// How a request that came over HTTP/2 goes on to the endpoint that was chosen. Sidecars speak both; what is behind
+    /// them is for the last one to translate.
+    pub fn way(&self, snapshot: &Snapshot, load: Option<&Load>, links: &Links) -> Way {
+        match load {
+            Some(load) if !load.endpoint().is_plain() => Way::Http2,
+            _ => links.spoken.way(self.declared(snapshot)),
+        }
+    }
+
+    /// Whether a request that came over HTTP/1.1 goes on over HTTP/2.
+    pub fn wants_http2(&self, snapshot: &Snapshot) -> bool {
+        let declared = self.declared(snapshot);
+        match self {
+            Self::Service { .. } => declared.is_some_and(Protocol::is_http2_only),
+            Self::Application(application) => application.links.spoken.wants_http2(declared),
+        }
+    }
+
+    /// It answered a request of HTTP/1.1 in HTTP/2.
+    pub fn found_http2_only(&self) {
+        if let Self::Application(application) = self {
+            application.links.spoken.found_http2_only();
+        }
+    }
+
+    /// A connection that speaks HTTP/1.1 for a request that came over HTTP/2, to the endpoint that was chosen.
+    pub async fn reach_http1(
+        &self,
+        worker: &Worker,
+        snapshot: &Snapshot,
+        load: Option<&Load>,
+        is_harmless: bool,
+    ) -> Result<Upstream, Failure> {
+        let now = Instant::now();
+        match (self, load) {
+            (Self::Service { destination, port }, Some(load)) => {
+                let reached =
+                    reach_endpoint(worker, snapshot, destination, load, *port, now, is_harmless).await;
+                let (slot, connection, is_reused) = reached.inspect_err(|failure| {
+                    if failure.is_before_the_application() {
+                        destination.blame(load.endpoint(), now);
+                    }
+                })?;
+                Ok(Upstream { connection, is_reused, slot, load: None })
+            }
+            (Self::Service { .. }, None) => Err(Failure::NoEndpoint),
+            (Self::Application(application), _) => {
+                reach_application(worker, snapshot, application, now, is_harmless).await
+            }
         }
     }
 
@@ -260,18 +312,40 @@ impl Upstream {
     }
 }
 
+async fn reach_application(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    application: &Application,
+    now: Instant,
+    is_harmless: bool,
+) -> Result<Upstream, Failure> {
+    let deadline = now + snapshot.limits.connect_timeout;
+    let (slot, idle) = application.pool.checkout(now, deadline, is_harmless).await?;
+    let (connection, is_reused) = match idle {
+        Some(connection) => (connection, true),
+        None => {
+            // Boxed: most requests find an idle connection, and need no room for this.
+            let dialed = Box::pin(dial_application(worker, snapshot, application, deadline));
+            let stream = dialed.await?;
+            (Connection::new(stream, snapshot.limits.wire.head_bytes_max), false)
+        }
+    };
+    Ok(Upstream { connection, is_reused, slot, load: None })
+}
+
 async fn reach_endpoint(
     worker: &Worker,
     snapshot: &Snapshot,
     destination: &Destination,
     load: &Load,
     port: u16,
-    tries: &Tries,
+    now: Instant,
+    is_harmless: bool,
 ) -> Result<(Slot, Connection, bool), Failure> {
     let endpoint = load.endpoint();
-    let deadline = connect_deadline(tries.now, snapshot, Some(load));
+    let deadline = connect_deadline(now, snapshot, Some(load));
     let pool = endpoint.pool(port, snapshot.limits.hop_pool);
-    let (slot, idle) = pool.checkout(tries.now, deadline, tries.is_harmless).await?;
+    let (slot, idle) = pool.checkout(now, deadline, is_harmless).await?;
     if let Some(connection) = idle {
         return Ok((slot, connection, true));
     }

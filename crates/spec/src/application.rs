@@ -234,8 +234,34 @@ pub struct BuildCommand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
+    /// HTTP/1.1, HTTP/2, or both.
     Http,
+    Http1,
+    /// HTTP/2 alone, with prior knowledge.
+    Http2,
+    /// HTTP/2 alone; its calls are gRPC.
+    Grpc,
     Tcp,
+}
+
+impl Protocol {
+    /// As it is written.
+    pub const WORDS: [(&'static str, Self); 5] = [
+        ("http", Self::Http),
+        ("http1", Self::Http1),
+        ("http2", Self::Http2),
+        ("grpc", Self::Grpc),
+        ("tcp", Self::Tcp),
+    ];
+
+    /// In any version.
+    pub const fn is_http(self) -> bool {
+        !matches!(self, Self::Tcp)
+    }
+
+    pub const fn is_http2_only(self) -> bool {
+        matches!(self, Self::Http2 | Self::Grpc)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

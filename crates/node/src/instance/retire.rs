@@ -3,7 +3,7 @@
 
 use super::*;
 
-use sinew_spec::application::{Protocol, ServicePosture};
+use sinew_spec::application::ServicePosture;
 use sinew_spec::status::RouteStats;
 use tokio::time::sleep;
 
@@ -66,7 +66,7 @@ impl Instance {
 
     fn is_http(&self, port: &str, route: &RouteStats) -> bool {
         let declared = port.parse().ok().and_then(|port: u16| self.service.protocols.get(&port));
-        declared.map_or(route.requests > 0, |protocol| *protocol == Protocol::Http)
+        declared.map_or(route.requests > 0, |protocol| protocol.is_http())
     }
 
     async fn stop(&mut self, sealed: &mut Sealed) {

@@ -11,10 +11,13 @@ use std::time::Duration;
 
 use sinew_wire::h2::{Connection as Engine, ConnectionError, ErrorCode, Event, Heads, Role, StreamKey};
 use tokio::io::AsyncWrite;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::exchange::{self, Step, Ticket};
+use super::links::Needs;
 use crate::connection::Connection;
+use crate::failure::Failure;
 use crate::http::Flow;
 use crate::timer::Timer;
 use crate::worker::Worker;
@@ -29,6 +32,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 pub struct Link {
     state: RefCell<State>,
+    /// The peer's first SETTINGS have come, or the connection is over.
+    pub news: Notify,
 }
 
 /// Borrowed for a moment only: nobody keeps it while another connection's engine may speak.
@@ -46,6 +51,8 @@ pub struct State {
     written_last: u32,
     /// Ends as soon as no stream is open.
     is_leaving: bool,
+    /// Nobody drives it any more.
+    is_over: bool,
 }
 
 impl Link {
@@ -59,8 +66,9 @@ impl Link {
             opened_last: 0,
             written_last: 0,
             is_leaving: false,
+            is_over: false,
         };
-        Rc::new(Self { state: RefCell::new(state) })
+        Rc::new(Self { state: RefCell::new(state), news: Notify::new() })
     }
 
     pub fn state(&self) -> RefMut<'_, State> {
@@ -114,8 +122,16 @@ impl State {
     }
 
     /// Upstream: whether it takes another request.
-    pub fn can_open(&self) -> bool {
-        !self.is_leaving && self.engine.can_open().is_ok()
+    pub fn can_open(&self, needs: Needs) -> bool {
+        let is_fit = match needs {
+            Needs::Stream => true,
+            Needs::Proof => self.engine.has_peer_settings(),
+        };
+        is_fit && !self.is_leaving && self.engine.can_open().is_ok()
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// The connection is not wanted any more: what is under way on it goes on.
@@ -213,6 +229,11 @@ impl<'a> Driver<'a> {
             is_http1: false,
             asks_for_life: false,
         }
+    }
+
+    /// Whether the peer's first word was one of HTTP/1.1.
+    pub fn is_http1(&self) -> bool {
+        self.is_http1
     }
 
     /// Whether the peer has to answer when it has been silent.
@@ -343,7 +364,8 @@ impl<'a> Driver<'a> {
                 }
             }
             Event::Response { stream, end } => {
-                self.step(stream, |exchange| exchange.answer_came(heads, end, now));
+                let (head, bytes) = heads.response_parts();
+                self.step(stream, |exchange| exchange.answer_came(head, bytes, end, now));
             }
             Event::Data { stream, bytes, end } => {
                 let data = &data[bytes];
@@ -357,8 +379,8 @@ impl<'a> Driver<'a> {
             }
             Event::Trailers { stream } => {
                 self.step(stream, |exchange| match role {
-                    Role::Server => exchange.request_trailers_came(heads, now),
-                    Role::Client => exchange.trailers_came(heads, now),
+                    Role::Server => exchange.request_trailers_came(heads.trailers(), now),
+                    Role::Client => exchange.trailers_came(heads.trailers(), now),
                 });
             }
             Event::Reset { stream, code } => {
@@ -382,7 +404,8 @@ impl<'a> Driver<'a> {
                 }
             }
             Event::GoAway { .. } => self.link.state().is_leaving |= role == Role::Client,
-            Event::NeedMore | Event::Pong { .. } | Event::Settings => {}
+            Event::Settings => self.link.news.notify_waiters(),
+            Event::NeedMore | Event::Pong { .. } => {}
         }
     }
 
@@ -512,15 +535,8 @@ impl<'a> Driver<'a> {
     /// Requests that nothing moved for.
     fn look_at_exchanges(&self, now: Instant) {
         let tickets: Vec<_> = self.link.state().tickets.iter().copied().flatten().collect();
-        let is_out = self.worker.memory.is_out();
         for (_, ticket) in tickets {
-            exchange::step(self.worker, ticket, |exchange| match exchange.look_at_the_time(now) {
-                Step::GoesOn if is_out && exchange.stands_still(now) => {
-                    self.worker.registry.process.requests_shed.increment();
-                    exchange.shed()
-                }
-                step => step,
-            });
+            exchange::step(self.worker, ticket, |exchange| exchange.look(self.worker, now));
         }
     }
 
@@ -531,14 +547,16 @@ impl<'a> Driver<'a> {
         for ticket in self.take_tickets() {
             exchange::step(self.worker, ticket, |exchange| match role {
                 Role::Server => exchange.client_gone(ErrorCode::CANCEL),
-                Role::Client => exchange.upstream_gone(is_http1),
+                Role::Client if is_http1 => exchange.upstream_speaks_another(Failure::NotHttp2),
+                Role::Client => exchange.upstream_gone(),
             });
         }
     }
 
     fn take_tickets(&mut self) -> impl Iterator<Item = Ticket> + use<> {
         let mut state = self.link.state();
-        state.is_leaving = true;
+        (state.is_leaving, state.is_over) = (true, true);
+        self.link.news.notify_waiters();
         state.engine.close(ErrorCode::NO_ERROR, "");
         std::mem::take(&mut state.tickets).into_iter().flatten().map(|(_, ticket)| ticket)
     }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::exchange::Chosen;
 use super::link::{Driver, End, Link};
+use super::spoken::Spoken;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::http;
@@ -27,6 +28,8 @@ use crate::worker::Worker;
 const RETIRED_IDLE_MAX: Duration = Duration::from_secs(1);
 
 pub struct Links {
+    /// Of who is called through these, where that is no sidecar.
+    pub spoken: Spoken,
     bounds: Bounds,
     links: RefCell<Vec<Rc<Link>>>,
     /// Requests that wait for a connection.
@@ -37,9 +40,19 @@ pub struct Links {
     is_retired: Cell<bool>,
 }
 
+/// What a connection has to be for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// It takes another stream.
+    Stream,
+    /// And the other side has said that it speaks HTTP/2.
+    Proof,
+}
+
 impl Links {
     pub fn new(bounds: Bounds) -> Rc<Self> {
         Rc::new(Self {
+            spoken: Spoken::default(),
             bounds,
             links: RefCell::default(),
             pending: Cell::new(0),
@@ -65,9 +78,9 @@ impl Links {
     }
 
     /// The connection with the fewest streams, of those that take another.
-    pub fn pick(&self) -> Option<Rc<Link>> {
+    pub fn pick(&self, needs: Needs) -> Option<Rc<Link>> {
         let links = self.links.borrow();
-        let open = links.iter().filter(|link| link.state().can_open());
+        let open = links.iter().filter(|link| link.state().can_open(needs));
         open.min_by_key(|link| link.state().engine.open_streams()).cloned()
     }
 
@@ -79,10 +92,17 @@ impl Links {
         let _pending = Pending::new(&self.pending);
         let limits = &chosen.snapshot.limits;
         let load = chosen.load.as_ref();
-        let deadline = connect_deadline(Instant::now(), &chosen.snapshot, load);
+        let now = Instant::now();
+        let deadline = connect_deadline(now, &chosen.snapshot, load);
+        // One that is busy has not said a word yet. Whoever waits has the patience for an answer.
+        let proof_deadline = now + limits.request_timeout;
+        let needs_proof = chosen.needs != Needs::Stream;
         loop {
-            if let Some(link) = self.pick() {
+            if let Some(link) = self.pick(chosen.needs) {
                 return Ok(link);
+            }
+            if needs_proof && self.spoken.lacks_http2() {
+                return Err(Failure::NotHttp2);
             }
             if self.links.borrow().len() >= self.bounds.connections_max {
                 return Err(Failure::Overload);
@@ -90,20 +110,49 @@ impl Links {
             let mut dialed = pin!(self.dialed.notified());
             dialed.as_mut().enable();
             if self.is_dialing.get() {
+                let deadline = if needs_proof { proof_deadline } else { deadline };
                 timeout_at(deadline, dialed).await.map_err(|_| Failure::ConnectTimeout)?;
                 continue;
             }
             let _dialing = Dialing::new(self);
-            let stream = chosen.target.dial(worker, &chosen.snapshot, load, deadline).await?;
-            self.add(worker, stream, limits, load.is_some());
+            let dialed = chosen.target.dial(worker, &chosen.snapshot, load, deadline).await;
+            let stream = dialed.inspect_err(|_| self.spoken.forget())?;
+            let link = self.add(worker, stream, limits, load.is_some());
+            if needs_proof {
+                self.prove(&link, proof_deadline).await?;
+            }
         }
     }
 
-    fn add(self: &Rc<Self>, worker: &Rc<Worker>, stream: Stream, limits: &CompiledLimits, is_hop: bool) {
+    /// Waits for the first word of the other side.
+    async fn prove(&self, link: &Link, deadline: Instant) -> Result<(), Failure> {
+        loop {
+            let mut news = pin!(link.news.notified());
+            news.as_mut().enable();
+            if link.state().engine.has_peer_settings() {
+                self.spoken.found_http2();
+                return Ok(());
+            }
+            if link.state().is_over() {
+                self.spoken.found_http1_only();
+                return Err(Failure::NotHttp2);
+            }
+            timeout_at(deadline, news).await.map_err(|_| Failure::UpstreamTimeout)?;
+        }
+    }
+
+    fn add(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        stream: Stream,
+        limits: &CompiledLimits,
+        is_hop: bool,
+    ) -> Rc<Link> {
         let link = Link::new(Engine::client(super::limits(&limits.wire)));
         let connection = Connection::new(stream, limits.wire.head_bytes_max);
         self.links.borrow_mut().push(link.clone());
-        spawn_local(drive(worker.clone(), self.clone(), link, connection, is_hop));
+        spawn_local(drive(worker.clone(), self.clone(), link.clone(), connection, is_hop));
+        link
     }
 
     fn remove(&self, link: &Rc<Link>) {
@@ -126,6 +175,9 @@ async fn drive(
     driver.asks_for_life(is_hop);
     let end = poll_fn(|cx| driver.poll(cx, &mut timer)).await;
     links.remove(&link);
+    if driver.is_http1() {
+        links.spoken.found_http1_only();
+    }
     driver.end_exchanges();
     drop(driver);
     if end != End::Gone {

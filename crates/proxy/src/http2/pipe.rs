@@ -1,8 +1,9 @@
 //! One direction of an exchange: what one connection has received and the other has not taken yet. The windows of the
 //! one who sends bound it, as they are opened only for what was passed on.
 
-use sinew_wire::h2::{Connection as Engine, SendError, StreamKey};
+use sinew_wire::h2::SendError;
 
+use super::end::Sink;
 use crate::connection::Output;
 
 /// What was sent is moved out of the way when it is so much.
@@ -44,6 +45,10 @@ impl Pipe {
         self.is_ended && self.unsent() == 0 && self.trailers.is_none()
     }
 
+    pub fn has_trailers(&self) -> bool {
+        self.trailers.is_some()
+    }
+
     pub fn all_sent(&self) -> bool {
         self.unsent() == 0
     }
@@ -82,16 +87,15 @@ impl Pipe {
     pub fn pass_trailers<'a>(
         &mut self,
         trailers: impl Iterator<Item = (&'a [u8], &'a [u8])>,
-        to: &mut Engine,
-        key: StreamKey,
+        to: &mut Sink<'_>,
     ) -> Result<usize, SendError> {
         if self.keeps || self.unsent() > 0 {
             self.end_with(trailers);
-            return self.pump(to, key);
+            return self.pump(to);
         }
         self.is_ended = true;
         if !self.is_discarded {
-            to.send_trailers(key, trailers)?;
+            to.trailers(trailers)?;
             self.is_done = true;
         }
         Ok(0)
@@ -122,29 +126,23 @@ impl Pipe {
     }
 
     /// Like [`Pipe::push`] and [`Pipe::pump`], but what can go at once is not copied.
-    pub fn pass(
-        &mut self,
-        data: &[u8],
-        end: bool,
-        to: &mut Engine,
-        key: StreamKey,
-    ) -> Result<usize, SendError> {
+    pub fn pass(&mut self, data: &[u8], end: bool, to: &mut Sink<'_>) -> Result<usize, SendError> {
         if self.keeps || self.unsent() > 0 {
             self.push(data, end);
-            return self.pump(to, key);
+            return self.pump(to);
         }
         if self.is_discarded {
             self.is_ended |= end;
             return Ok(data.len());
         }
-        let count = to.send_data(key, data, end)?;
+        let count = to.data(data, end)?;
         self.push(&data[count..], end);
         self.is_done = end && count == data.len();
         Ok(count)
     }
 
-    /// Sends what the other connection takes, and says how much of the body that was.
-    pub fn pump(&mut self, to: &mut Engine, key: StreamKey) -> Result<usize, SendError> {
+    /// Sends what the other end takes, and says how much of the body that was.
+    pub fn pump(&mut self, to: &mut Sink<'_>) -> Result<usize, SendError> {
         if self.is_done || self.is_discarded {
             return Ok(0);
         }
@@ -152,12 +150,12 @@ impl Pipe {
         let ends = self.is_ended && self.trailers.is_none();
         let mut count = 0;
         if ends || !rest.is_empty() {
-            count = to.send_data(key, rest, ends)?;
+            count = to.data(rest, ends)?;
         }
         let is_all = count == rest.len();
         self.sent += count;
         if is_all && let Some(trailers) = &self.trailers {
-            to.send_trailers(key, trailers.iter().map(|(name, value)| (&name[..], &value[..])))?;
+            to.trailers(trailers.iter().map(|(name, value)| (&name[..], &value[..])))?;
         }
         self.is_done = is_all && self.is_ended;
         self.compact();

@@ -404,19 +404,6 @@ async fn rapid_resets_end_their_connection_and_no_other() {
 }
 
 #[tokio::test]
-async fn an_application_that_speaks_http1_only_is_named() {
-    in_mesh(async {
-        let mesh =
-            Pair::new(fixed_application("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await).await;
-        let mut client = Peer::client(mesh.web.dial().await);
-        let answer = client.call(b"hello").await;
-        assert!(answer.head.contains("\nx-sinew-reason: not-http2\n"), "{answer:?}");
-        assert!(answer.head.contains("\ngrpc-status: 12\n"), "{answer:?}");
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn a_client_that_leaves_cancels_its_calls() {
     in_mesh(async {
         let mesh = Pair::new(echoing_application().await).await;

@@ -271,28 +271,29 @@ where
 
 /// Answers each call with its head, what it sent, and a status behind it.
 pub async fn echoing_application() -> SocketAddr {
-    http2_application(|mut peer, number| async move {
-        loop {
-            match peer.next().await {
-                Got::Request(key, head, end) => {
-                    let number = number.to_string();
-                    let fields = [("content-type", "application/grpc"), ("x-connection", &number)];
-                    peer.respond(key, 200, &fields, false);
-                    peer.send(key, head.as_bytes(), false);
-                    if end {
-                        peer.end_with_status(key, "0");
-                    }
+    http2_application(echo_calls).await
+}
+
+pub async fn echo_calls(mut peer: Peer, number: usize) {
+    loop {
+        match peer.next().await {
+            Got::Request(key, head, end) => {
+                let number = number.to_string();
+                let fields = [("content-type", "application/grpc"), ("x-connection", &number)];
+                peer.respond(key, 200, &fields, false);
+                peer.send(key, head.as_bytes(), false);
+                if end {
+                    peer.end_with_status(key, "0");
                 }
-                Got::Data(key, bytes, end) => {
-                    peer.send(key, &bytes, false);
-                    if end {
-                        peer.end_with_status(key, "0");
-                    }
-                }
-                Got::Closed => return,
-                _ => {}
             }
+            Got::Data(key, bytes, end) => {
+                peer.send(key, &bytes, false);
+                if end {
+                    peer.end_with_status(key, "0");
+                }
+            }
+            Got::Closed => return,
+            _ => {}
         }
-    })
-    .await
+    }
 }

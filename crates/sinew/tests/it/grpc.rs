@@ -1,5 +1,7 @@
 //! gRPC, as Python's grpcio speaks it: nothing is declared, the sidecars find HTTP/2 by its preface.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -208,6 +210,21 @@ fn published(sandbox: &Sandbox, port: u16) {
     let said = String::from_utf8_lossy(&called.stdout);
     assert!(said.starts_with("HTTP/2 200"), "{said} {}", String::from_utf8_lossy(&called.stderr));
     assert!(said.contains("hi from ") && said.contains("grpc-status: 0"), "{said}");
+    over_http1(port);
+}
+
+/// Its answer is translated, with its trailers, for a client of HTTP/1.1.
+fn over_http1(port: u16) {
+    let request = "POST /test.Test/Unary HTTP/1.1\r\nhost: server\r\nconnection: close, te\r\nte: trailers\r\n\
+                   content-type: application/grpc\r\ncontent-length: 7\r\n\r\n\0\0\0\0\u{2}hi";
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the port is published");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("it can be set");
+    stream.write_all(request.as_bytes()).expect("it is sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("it is answered");
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("hi from "), "{answer}");
+    assert!(answer.contains("\r\n0\r\n") && answer.contains("\r\ngrpc-status: 0\r\n"), "{answer}");
 }
 
 #[test]

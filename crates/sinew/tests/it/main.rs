@@ -26,3 +26,4 @@ mod seal;
 mod server_first;
 mod sidecar;
 mod upgrade;
+mod versions;

@@ -269,7 +269,7 @@ fn long(item: &Field<'_>, findings: &mut Findings) -> Option<PublishedPort> {
     }
     let named = keys.get("name").and_then(|field| named_protocol(field.filled(findings)?));
     let protocol = match keys.get("app_protocol") {
-        Some(field) => match field.word(findings, &[("http", Protocol::Http), ("tcp", Protocol::Tcp)]) {
+        Some(field) => match field.word(findings, &APP_PROTOCOLS) {
             Some(protocol) => Some(protocol),
             None => return None,
         },
@@ -299,11 +299,14 @@ fn long_published(field: &Field<'_>, findings: &mut Findings) -> Option<Option<u
     }
 }
 
-/// The convention of meshes: `http`, `http-admin`, `tcp-mqtt`.
+/// Ours, and those that others write for HTTP/2 with prior knowledge.
+const APP_PROTOCOLS: [(&str, Protocol); 7] = {
+    let [http, http1, http2, grpc, tcp] = Protocol::WORDS;
+    [http, http1, http2, grpc, tcp, ("h2c", Protocol::Http2), ("kubernetes.io/h2c", Protocol::Http2)]
+};
+
+/// The convention of meshes: `http`, `http-admin`, `grpc`, `tcp-mqtt`.
 fn named_protocol(name: &str) -> Option<Protocol> {
-    match name.split('-').next() {
-        Some("http") => Some(Protocol::Http),
-        Some("tcp") => Some(Protocol::Tcp),
-        _ => None,
-    }
+    let word = name.split('-').next()?;
+    Protocol::WORDS.iter().find(|(known, _)| *known == word).map(|(_, protocol)| *protocol)
 }

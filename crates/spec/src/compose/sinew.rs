@@ -15,7 +15,6 @@ use super::source::Findings;
 use super::yaml::Value;
 use super::{PathKind, paths};
 
-const PROTOCOLS: [(&str, Protocol); 2] = [("http", Protocol::Http), ("tcp", Protocol::Tcp)];
 const EGRESS_MAX: usize = 256;
 const EGRESS_SYNTAX: &str =
     "write `host:port`, `10.0.0.0/8:502` or `[2001:db8::1]:53/udp`; `/tcp` is the default";
@@ -135,13 +134,13 @@ fn protocol(field: &Field<'_>, draft: &mut Draft, findings: &mut Findings) {
                     .problem(entry.key_at, item.path.clone(), what)
                     .hint("write `protocol: {8000: http}`");
             }
-            if let Some((port, protocol)) = port.zip(item.word(findings, &PROTOCOLS)) {
+            if let Some((port, protocol)) = port.zip(item.word(findings, &Protocol::WORDS)) {
                 declared.insert(port, protocol);
             }
         }
         declared
     } else {
-        let Some(protocol) = field.word(findings, &PROTOCOLS) else { return };
+        let Some(protocol) = field.word(findings, &Protocol::WORDS) else { return };
         let published = draft.service.published.iter().map(|port| port.target);
         let ports: Vec<u16> = published.chain(draft.service.expose.iter().copied()).collect();
         if ports.is_empty() {

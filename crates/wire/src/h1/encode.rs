@@ -65,6 +65,10 @@ pub fn encode_response(
     out: &mut Vec<u8>,
 ) -> SentResponse {
     let framing = match (exchange.version, head.framing) {
+        // In HTTP/2 its end was the head's: here it has to be said.
+        (_, Framing::None) if head.version == Version::Http2 && may_have_body(head, exchange) => {
+            Framing::Length(0)
+        }
         (Version::Http10, Framing::Chunked) => Framing::UntilClose,
         (Version::Http11, Framing::UntilClose) => Framing::Chunked,
         (_, framing) => framing,
@@ -73,7 +77,10 @@ pub fn encode_response(
     if head.kind == ResponseKind::Interim && exchange.version == Version::Http10 {
         return SentResponse { framing, keep_alive };
     }
-    push_status_line(out, head.status, head.reason.of(bytes));
+    match head.version {
+        Version::Http2 => push_status_line(out, head.status, reason_phrase(head.status).as_bytes()),
+        _ => push_status_line(out, head.status, head.reason.of(bytes)),
+    }
     match head.kind {
         ResponseKind::Interim => {}
         ResponseKind::Tunnel => {
@@ -101,6 +108,10 @@ pub fn encode_response(
     });
     append(out, edits.append);
     SentResponse { framing, keep_alive: keep_alive && head.kind != ResponseKind::Tunnel }
+}
+
+fn may_have_body(head: &ResponseHead, exchange: &Exchange) -> bool {
+    head.kind == ResponseKind::Final && exchange.method != Method::Head && !matches!(head.status, 204 | 304)
 }
 
 /// Appends a whole response of the proxy's own. `exchange`: that of the request, `None` if it could not even be

@@ -26,6 +26,11 @@ impl Heads {
         &self.list.bytes
     }
 
+    /// The last response with what its spans are ranges of.
+    pub fn response_parts(&mut self) -> (&mut ResponseHead, &[u8]) {
+        (&mut self.response, &self.list.bytes)
+    }
+
     /// Of the last [`super::Event::Trailers`], without those that must not come behind a body.
     pub fn trailers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let pair = |span: Span| span.of(&self.list.bytes);

@@ -271,8 +271,8 @@ pub static KEYS: &[Key] = &[
     yes(Port, "published", "absent: any free port"),
     yes(Port, "host_ip", "default 127.0.0.1"),
     part(Port, "protocol", "`tcp` only"),
-    part(Port, "app_protocol", "`http` or `tcp`"),
-    yes(Port, "name", "a name that is or begins with `http` or `tcp-` says the protocol"),
+    part(Port, "app_protocol", "`http`, `http1`, `http2` (or `h2c`), `grpc` or `tcp`"),
+    yes(Port, "name", "a name that is or begins with a protocol (`http-admin`, `grpc`, `tcp-mqtt`) says it"),
     mute(Port, "mode", "published ports are always served by the gateway"),
     //
     part(ServiceVolume, "type", "`volume`, `bind`, `tmpfs`"),
@@ -389,7 +389,11 @@ pub static KEYS: &[Key] = &[
         "build",
         "a command (a string, a list of words, `{command, working_dir}`) or a list of such commands; run in order, outside of any seal, before anything starts",
     ),
-    yes(Sinew, "protocol", "`http` or `tcp` for every declared port, or a mapping: `{8000: http}`"),
+    yes(
+        Sinew,
+        "protocol",
+        "`http`, `http1`, `http2`, `grpc` or `tcp` for every declared port, or a mapping: `{8000: grpc}`",
+    ),
     yes(
         Sinew,
         "egress",
