@@ -48,6 +48,8 @@ pub struct FeedOptions {
     pub trust: Trust,
     /// Wall clock, for the validity of certificates.
     pub clock: fn() -> SystemTime,
+    /// As after [`Feed::hold`].
+    pub held: bool,
 }
 
 /// Runs until dropped.
@@ -60,6 +62,7 @@ pub struct Feed {
     /// that cannot be read. Changes when it is something else than before.
     pub troubles: watch::Receiver<Option<String>>,
     reports: watch::Sender<Report>,
+    held: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
@@ -86,12 +89,14 @@ impl Feed {
         let (identities, identities_out) = watch::channel(identity);
         let (troubles, troubles_out) = watch::channel(trouble);
         let (reports, reports_in) = watch::channel(Report::default());
+        let (held, held_in) = watch::channel(options.held);
         let line = Line {
             options,
             configs,
             identities,
             troubles,
             reports: reports_in,
+            held: held_in,
             recent,
             serving: None,
             good,
@@ -103,6 +108,7 @@ impl Feed {
             identities: identities_out,
             troubles: troubles_out,
             reports,
+            held,
             task: tokio::spawn(line.run()),
         }
     }
@@ -110,6 +116,13 @@ impl Feed {
     /// Requests meet this revision now: acknowledged, and kept as the last-good state.
     pub fn applied(&self, revision: u64) {
         self.reports.send_modify(|report| report.applied = revision);
+    }
+
+    /// While another process may be about to speak for the same instance: nothing is written down or acknowledged, so
+    /// that what the control plane takes for applied is what the other one finds on disk; and a line that ends (the other one's
+    /// takes its place) is not opened again.
+    pub fn hold(&self, held: bool) {
+        self.held.send_replace(held);
     }
 
     /// This revision could not be used; what was served before goes on being served.
@@ -130,6 +143,7 @@ struct Line {
     identities: watch::Sender<Option<Arc<Identity>>>,
     troubles: watch::Sender<Option<String>>,
     reports: watch::Receiver<Report>,
+    held: watch::Receiver<bool>,
     /// What the proxy may be about to serve.
     recent: VecDeque<(Arc<ProxyConfig>, Option<Signature>)>,
     serving: Option<Arc<ProxyConfig>>,
@@ -142,6 +156,9 @@ struct Line {
 impl Line {
     async fn run(mut self) {
         loop {
+            if self.held.wait_for(|held| !held).await.is_err() {
+                return;
+            }
             if let Ok(stream) = UnixStream::connect(&self.options.control).await {
                 match self.converse(stream).await {
                     // Control planes come and go.
@@ -185,6 +202,9 @@ impl Line {
                 changed = self.reports.changed() => if changed.is_err() {
                     return Ok(());
                 },
+                changed = self.held.changed() => if changed.is_err() {
+                    return Ok(());
+                },
                 () = sleep_until(alive_at) => {
                     send(&mut write, &ProxyMessage::Alive).await?;
                     alive_at = Instant::now() + ALIVE_EVERY;
@@ -209,6 +229,9 @@ impl Line {
 
     async fn report(&mut self, told: &mut Told, write: &mut OwnedWriteHalf) -> Result<(), FrameError> {
         let Report { applied, rejected } = self.reports.borrow_and_update().clone();
+        if *self.held.borrow_and_update() {
+            return Ok(());
+        }
         if applied != told.applied {
             self.keep();
             told.applied = applied;
@@ -280,6 +303,9 @@ impl Line {
 
     /// Notes what is served now, and writes it down when that is something new.
     fn keep(&mut self) {
+        if *self.held.borrow() {
+            return;
+        }
         let applied = self.reports.borrow().applied;
         if self.serving.as_ref().is_some_and(|serving| serving.revision == applied) {
             return;

@@ -92,6 +92,7 @@ impl World {
             last_good: self.folder.join(format!("{instance}.json")),
             trust,
             clock: SystemTime::now,
+            held: false,
         })
     }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::Uid;
+use sinew_spec::handover::SUCCEEDED;
 use sinew_spec::name::{ApplicationName, InstanceName};
 
 #[cfg(test)]
@@ -249,6 +250,11 @@ impl InstanceFolder {
         self.path.join("admin.sock")
     }
 
+    /// Where the proxy that serves waits for its successor.
+    pub fn handover_socket(&self) -> PathBuf {
+        self.path.join("next.sock")
+    }
+
     pub fn bootstrap(&self) -> PathBuf {
         self.path.join("bootstrap.json")
     }
@@ -287,6 +293,7 @@ impl InstanceFolder {
             self.control_socket(),
             self.hop_socket(),
             self.admin_socket(),
+            self.handover_socket(),
             self.bootstrap(),
             self.last_good(),
             self.record(),
@@ -296,6 +303,11 @@ impl InstanceFolder {
                     return Err(FolderError::Io { attempted: "removing", path: file, source });
                 }
                 _ => {}
+            }
+        }
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(SUCCEEDED)) {
+                let _ = fs::remove_file(entry.path());
             }
         }
         let shown = self.shown();

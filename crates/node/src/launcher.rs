@@ -11,7 +11,7 @@ use sinew_spec::application::{Application, Service, ServicePosture};
 use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::proxy::Published;
 use sinew_spec::status::{ApplicationStatus, InstanceState};
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -30,7 +30,7 @@ use crate::record::{self, ApplicationRecord, Stopped, Version};
 use crate::registry::Registry;
 use crate::restart::Restarts;
 use crate::shared::Shared;
-use crate::sidecar::Sidecar;
+use crate::sidecar::{Sidecar, succession};
 use crate::traffic::Traffic;
 
 mod adopt;
@@ -194,6 +194,7 @@ impl Launcher {
             ports: Ports::default(),
             cgroups: Cgroups::detect(),
             program: options.program,
+            successions: Semaphore::new(succession::AT_ONCE),
             lifeline,
             environment: Mutex::new(options.environment),
         });

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 
 pub mod memory;
+pub mod program;
 mod sys;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use sinew_spec::application::ServicePosture;
+use tokio::sync::Semaphore;
 
 use crate::board::Board;
 use crate::cgroup::Cgroups;
@@ -28,6 +29,8 @@ pub struct Shared {
     pub cgroups: Cgroups,
     /// The binary.
     pub program: PathBuf,
+    /// Turns for proxies to be succeeded.
+    pub successions: Semaphore,
     /// The read end of the pipe whose end ends everything; `None`: detached.
     pub lifeline: Option<OwnedFd>,
     /// Values for `FileContent::Environment`. Never stored.

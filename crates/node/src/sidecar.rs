@@ -1,5 +1,6 @@
 //! The proxy process beside an instance, or the gateway: started, and started again at once when it dies. The sockets
-//! it serves belong to the seal's init, so whoever connects meanwhile waits and is not refused.
+//! it serves belong to the seal's init, so whoever connects meanwhile waits and is not refused. One that an older program
+//! runs is succeeded by a new one while it serves.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -10,15 +11,22 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sinew_spec::handover::succeeded_admin;
 use sinew_spec::name::InstanceName;
 use sinew_spec::proxy::{Bootstrap, Posture, Trust};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
+use self::succession::{Outcome, Situation};
 use crate::folders::{InstanceFolder, write_whole};
 use crate::process::{self, ProcessId, Watched};
 use crate::shared::Shared;
+
+pub mod succession;
+
+/// The role of a proxy among the processes of ours.
+pub const PROXY: &str = "proxy";
 
 /// A life shorter than this is a failure that is not repeated without a pause.
 const STABLE: Duration = Duration::from_secs(5);
@@ -31,11 +39,13 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Sidecar {
     stop: watch::Sender<bool>,
+    succeeded: watch::Receiver<Vec<i32>>,
     task: JoinHandle<()>,
 }
 
 impl Sidecar {
-    /// `ports`: of the explicit posture. `alive`: the process that an earlier launcher started. `tell`: called with every new process.
+    /// `ports`: of the explicit posture. `alive`: the process that an earlier launcher started; where it is another program
+    /// than ours, a new one takes its place. `tell`: called with every process that begins to serve.
     pub fn keep(
         shared: Arc<Shared>,
         instance: InstanceName,
@@ -55,58 +65,149 @@ impl Sidecar {
             trust: Trust::default(),
             lifeline: shared.lifeline.is_some(),
             ports,
+            handover: Some(folder.handover_socket()),
+            succeeds: false,
         };
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(keep(shared, bootstrap, folder, alive, stopped, tell));
-        Ok(Self { stop, task })
+        let (pids, succeeded) = watch::channel(Vec::new());
+        let keeper =
+            Keeper { shared, bootstrap, folder, stop: stopped, succeeded: JoinSet::new(), pids, tell };
+        let task = tokio::spawn(keeper.keep(alive));
+        Ok(Self { stop, succeeded, task })
     }
 
-    /// Returns when the process has ended.
+    /// Returns when all processes have ended.
     pub async fn end(self) {
         let _ = self.stop.send(true);
         let _ = self.task.await;
     }
+
+    /// Processes that others have succeeded and whose connections live on.
+    pub fn succeeded(&self) -> Vec<i32> {
+        self.succeeded.borrow().clone()
+    }
 }
 
-async fn keep(
+struct Keeper<Tell> {
     shared: Arc<Shared>,
     bootstrap: Bootstrap,
     folder: InstanceFolder,
-    mut alive: Option<ProcessId>,
-    mut stop: watch::Receiver<bool>,
-    tell: impl Fn(Option<ProcessId>) + Send + 'static,
-) {
-    let instance = bootstrap.instance.clone();
-    let mut pause = Duration::ZERO;
-    loop {
-        let began = Instant::now();
-        let started = match alive.take() {
-            Some(id) => Ok(id),
-            None => start(&shared, &folder, &bootstrap),
-        };
-        match started.and_then(Watched::open) {
-            Ok(Some(process)) => {
-                tell(Some(process.id));
-                tokio::select! {
-                    () = process.ended() => shared.registry.proxy_ended(&instance),
-                    () = stopped(&mut stop) => {
-                        end(&process).await;
-                        tell(None);
-                        return;
+    stop: watch::Receiver<bool>,
+    /// Processes that serve nobody new; each tells its pid when it has ended.
+    succeeded: JoinSet<i32>,
+    pids: watch::Sender<Vec<i32>>,
+    tell: Tell,
+}
+
+enum Ended {
+    Died,
+    Ordered,
+}
+
+impl<Tell: Fn(Option<ProcessId>) + Send + 'static> Keeper<Tell> {
+    async fn keep(mut self, mut alive: Option<ProcessId>) {
+        let instance = self.bootstrap.instance.clone();
+        for other in process::started_with(PROXY, self.folder.bootstrap().as_os_str()) {
+            if Some(other) != alive
+                && let Ok(Some(process)) = Watched::open(other)
+            {
+                self.see_out(Arc::new(process));
+            }
+        }
+        let mut pause = Duration::ZERO;
+        loop {
+            let began = Instant::now();
+            let is_adopted = alive.is_some();
+            let started = match alive.take() {
+                Some(id) => Ok(id),
+                None => start(&self.shared, &self.folder, &self.bootstrap, Stdio::null()),
+            };
+            match started.and_then(Watched::open) {
+                Ok(Some(process)) => {
+                    (self.tell)(Some(process.id));
+                    let ended = self.watch(process, is_adopted).await;
+                    (self.tell)(None);
+                    match ended {
+                        Ended::Died => self.shared.registry.proxy_ended(&instance),
+                        Ended::Ordered => return self.see_all_out().await,
                     }
                 }
-                tell(None);
+                Ok(None) => self.shared.registry.proxy_ended(&instance),
+                Err(error) => self.shared.log(&format!("starting the proxy of {instance}: {error}")),
             }
-            Ok(None) => shared.registry.proxy_ended(&instance),
-            Err(error) => shared.log(&format!("starting the proxy of {instance}: {error}")),
+            pause = if began.elapsed() >= STABLE {
+                Duration::ZERO
+            } else {
+                (pause * 2).clamp(PAUSE_MIN, PAUSE_MAX)
+            };
+            // The first new one starts at once.
+            let wait = if pause <= PAUSE_MIN { Duration::ZERO } else { pause };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stopped(&mut self.stop) => return self.see_all_out().await,
+            }
         }
-        pause =
-            if began.elapsed() >= STABLE { Duration::ZERO } else { (pause * 2).clamp(PAUSE_MIN, PAUSE_MAX) };
-        // The first new one starts at once.
-        let wait = if pause <= PAUSE_MIN { Duration::ZERO } else { pause };
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = stopped(&mut stop) => return,
+    }
+
+    /// Until nobody serves any more: this process, or one that takes its place.
+    async fn watch(&mut self, process: Watched, is_adopted: bool) -> Ended {
+        let mut process = Arc::new(process);
+        let mut fate = Box::pin(succession::run(self.situation(), process.clone(), is_adopted));
+        loop {
+            tokio::select! {
+                () = stopped(&mut self.stop) => {
+                    drop(fate);
+                    end(&process).await;
+                    return Ended::Ordered;
+                }
+                outcome = &mut fate => match outcome {
+                    Outcome::Succeeded(successor) => {
+                        let earlier = std::mem::replace(&mut process, Arc::new(successor));
+                        (self.tell)(Some(process.id));
+                        self.see_out(earlier);
+                        fate = Box::pin(succession::run(self.situation(), process.clone(), false));
+                    }
+                    Outcome::HasNoSuccessor => {
+                        self.see_out(process);
+                        return Ended::Died;
+                    }
+                    Outcome::Died => return Ended::Died,
+                },
+                Some(ended) = self.succeeded.join_next(), if !self.succeeded.is_empty() => self.forget(ended),
+            }
+        }
+    }
+
+    fn situation(&self) -> Situation {
+        Situation {
+            shared: self.shared.clone(),
+            bootstrap: self.bootstrap.clone(),
+            folder: self.folder.clone(),
+        }
+    }
+
+    fn see_out(&mut self, process: Arc<Watched>) {
+        self.pids.send_modify(|pids| pids.push(process.id.pid));
+        let mut stop = self.stop.clone();
+        self.succeeded.spawn(async move {
+            tokio::select! {
+                () = process.ended() => {}
+                () = stopped(&mut stop) => end(&process).await,
+            }
+            process.id.pid
+        });
+    }
+
+    fn forget(&mut self, ended: Result<i32, JoinError>) {
+        if let Ok(ended) = ended {
+            self.pids.send_modify(|pids| pids.retain(|pid| *pid != ended));
+            let _ = std::fs::remove_file(succeeded_admin(&self.bootstrap.admin, ended.unsigned_abs()));
+        }
+    }
+
+    async fn see_all_out(mut self) {
+        while let Some(ended) = self.succeeded.join_next().await {
+            self.forget(ended);
         }
     }
 }
@@ -126,7 +227,12 @@ async fn end(process: &Watched) {
 
 /// What it is to believe of its last-good state is written down anew each time: what it has served is known by then, and
 /// what somebody wrote into the file meanwhile is gone.
-fn start(shared: &Shared, folder: &InstanceFolder, bootstrap: &Bootstrap) -> io::Result<ProcessId> {
+fn start(
+    shared: &Shared,
+    folder: &InstanceFolder,
+    bootstrap: &Bootstrap,
+    output: Stdio,
+) -> io::Result<ProcessId> {
     let trust = shared.registry.trust(&bootstrap.instance);
     let text = serde_json::to_vec_pretty(&Bootstrap { trust, ..bootstrap.clone() })?;
     write_whole(&folder.bootstrap(), &text)?;
@@ -139,7 +245,7 @@ fn start(shared: &Shared, folder: &InstanceFolder, bootstrap: &Bootstrap) -> io:
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(output)
         .stderr(log);
     std::os::unix::process::CommandExt::arg0(&mut command, "sinew");
     process::spawn(&mut command, shared.lifeline.as_ref().map(AsFd::as_fd))

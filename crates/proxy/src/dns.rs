@@ -20,7 +20,7 @@ const QUERY_BYTES_MAX: usize = 1232;
 const STREAM_IDLE: Duration = Duration::from_secs(10);
 
 /// Answers datagrams until dropped.
-pub async fn serve(worker: Rc<Worker>, socket: UdpSocket) {
+pub async fn serve(worker: Rc<Worker>, socket: &UdpSocket) {
     let mut query = vec![0; QUERY_BYTES_MAX];
     loop {
         match socket.recv_from(&mut query).await {

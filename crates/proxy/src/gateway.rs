@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -9,13 +10,15 @@ use sinew_spec::proxy::Published;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
+use crate::PublishedSockets;
 use crate::connection::Connection;
 use crate::outbound::{next_client, serve_service};
 use crate::worker::{Admitted, Worker};
 
-/// The published ports that are bound.
-#[derive(Default)]
+/// The published ports that are served.
 pub struct Gateway {
+    /// Stay bound when this does not serve any more.
+    sockets: PublishedSockets,
     ports: RefCell<HashMap<SocketAddr, Port>>,
 }
 
@@ -25,24 +28,48 @@ struct Port {
     published: Rc<RefCell<Published>>,
 }
 
+impl PublishedSockets {
+    async fn bind(&self, address: SocketAddr) -> io::Result<Rc<TcpListener>> {
+        if let Some(listener) = self.0.borrow().get(&address) {
+            return Ok(listener.clone());
+        }
+        let listener = Rc::new(TcpListener::bind(address).await?);
+        self.0.borrow_mut().insert(address, listener.clone());
+        Ok(listener)
+    }
+
+    fn keep(&self, is_wanted: impl Fn(&SocketAddr) -> bool) {
+        self.0.borrow_mut().retain(|address, _| is_wanted(address));
+    }
+
+    pub(crate) fn close(&self) {
+        self.keep(|_| false);
+    }
+}
+
 impl Gateway {
+    pub fn new(sockets: PublishedSockets) -> Self {
+        Self { sockets, ports: RefCell::default() }
+    }
+
     /// Binds what is new and closes what is gone. Everything that cannot be bound is named in the error; the rest is
     /// served.
     pub async fn apply(&self, worker: &Rc<Worker>, wanted: &[Published]) -> Result<(), String> {
+        let is_wanted = |listen: &SocketAddr| wanted.iter().any(|published| published.listen == *listen);
         self.ports.borrow_mut().retain(|listen, port| {
-            let is_wanted = wanted.iter().any(|published| published.listen == *listen);
-            if !is_wanted {
+            if !is_wanted(listen) {
                 port.task.abort();
             }
-            is_wanted
+            is_wanted(listen)
         });
+        self.sockets.keep(is_wanted);
         let mut problems = Vec::new();
         for published in wanted {
             if let Some(port) = self.ports.borrow().get(&published.listen) {
                 port.published.replace(published.clone());
                 continue;
             }
-            match TcpListener::bind(published.listen).await {
+            match self.sockets.bind(published.listen).await {
                 Ok(listener) => {
                     let shared = Rc::new(RefCell::new(published.clone()));
                     let task = tokio::task::spawn_local(accept(worker.clone(), listener, shared.clone()));
@@ -58,13 +85,13 @@ impl Gateway {
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
 
-    /// Stops accepting; connections go on.
+    /// Stops accepting; connections go on, and whoever connects meanwhile waits.
     pub fn close(&self) {
         self.ports.borrow_mut().drain().for_each(|(_, port)| port.task.abort());
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener, published: Rc<RefCell<Published>>) {
+async fn accept(worker: Rc<Worker>, listener: Rc<TcpListener>, published: Rc<RefCell<Published>>) {
     loop {
         let (stream, admitted) = next_client(&worker, &listener).await;
         let published = published.borrow().clone();

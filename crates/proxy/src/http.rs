@@ -64,6 +64,9 @@ pub enum Next {
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 
+/// After a hand-over, how long a client's connection waits for a request. Its successor knows newer configurations.
+const HANDED_OVER_IDLE: Duration = Duration::from_secs(5);
+
 /// Serves a client's connection until it ends.
 pub async fn serve(flow: &Flow, client: Connection) {
     let snapshot = flow.worker.snapshot();
@@ -176,11 +179,13 @@ async fn next_head(
             }
         }
         let phase = flow.worker.current_phase();
-        let is_leaving = flow.is_closing(phase) && (phase.stopping || !is_late);
-        if head_began.is_none() && (is_leaving || flow.worker.closes_idle(since)) {
+        if head_began.is_none() && (flow.closes_idle(phase, is_late) || flow.worker.closes_idle(since)) {
             return Ok(None);
         }
-        let deadline = head_began.map_or(since + idle_timeout, |began| began + header_timeout);
+        let deadline = match head_began {
+            Some(began) => began + header_timeout,
+            None => flow.idle_deadline(phase, since, idle_timeout),
+        };
         let event = poll_fn(|cx| {
             if let Poll::Ready(read) = client.poll_fill(cx) {
                 return Poll::Ready(Event::Read(read));
@@ -382,7 +387,23 @@ impl Flow {
     }
 
     pub fn is_closing(&self, phase: Phase) -> bool {
-        phase.stopping || (phase.inbound_draining && self.is_inbound())
+        phase.stopping || phase.handed_over.is_some() || (phase.inbound_draining && self.is_inbound())
+    }
+
+    /// Whether a connection is closed that waits for a next request.
+    fn closes_idle(&self, phase: Phase, is_late: bool) -> bool {
+        phase.stopping || (phase.inbound_draining && self.is_inbound() && !is_late)
+    }
+
+    /// How long a connection waits for its next request. After a hand-over nobody is in a hurry: a request may be on
+    /// its way, whose client would have to guess whether it was read. It is answered, and its answer says that we close.
+    /// Other sidecars close what they do not use by themselves.
+    fn idle_deadline(&self, phase: Phase, since: Instant, idle_timeout: Duration) -> Instant {
+        let ordinary = since + idle_timeout;
+        match phase.handed_over {
+            Some(at) if !self.is_inbound() => ordinary.min(since.max(at) + HANDED_OVER_IDLE),
+            _ => ordinary,
+        }
     }
 
     /// How the answer's head is changed on its way to the client. The reason header is a sidecar's word: applications

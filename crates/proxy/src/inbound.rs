@@ -27,9 +27,9 @@ use crate::worker::{Admitted, OnRoute, Worker};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Accepts until dropped. Above the limit of connections it does not accept: other sidecars wait, or go elsewhere.
-pub async fn accept(worker: Rc<Worker>, listener: HopListener) {
+pub async fn accept(worker: Rc<Worker>, listener: &HopListener) {
     loop {
-        let accepted = match &listener {
+        let accepted = match listener {
             HopListener::Unix(listener) => listener.accept().await.map(|(stream, _)| Raw::Unix(stream)),
             HopListener::Tcp(listener) => listener.accept().await.map(|(stream, _)| Raw::Tcp(stream)),
         };

@@ -39,18 +39,21 @@ mod sys;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sinew_spec::proxy::ProxyConfig;
 use sinew_transport::tls::Identity;
 use tokio::net::{TcpListener, TcpSocket, UdpSocket, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 /// Everything a proxy is driven by. Sidecar and gateway posture differ only in what is present.
@@ -60,6 +63,8 @@ pub struct ProxyInputs {
     /// `None` until the first certificate. Connections made later use the newest.
     pub identity: watch::Receiver<Option<Arc<Identity>>>,
     pub sockets: Sockets,
+    /// Listeners of published ports: those of an earlier process, and from then on all that are bound.
+    pub published: PublishedSockets,
     /// Reaches the application inside the seal. `None` for a gateway.
     pub inside: Option<Box<dyn Inside>>,
     /// HTTP/1.1: `/metrics`, `/stats.json`, `/config`, `/ready`.
@@ -70,6 +75,47 @@ pub struct ProxyInputs {
     pub shutdown: watch::Receiver<bool>,
     pub memory: Memory,
     pub drain_max: Duration,
+    /// Other processes that want to serve in our place, one after the other.
+    pub handovers: mpsc::Receiver<Handover>,
+    /// `None`: begins as soon as it can.
+    pub gate: Option<Gate>,
+}
+
+/// Nothing is accepted or read before somebody says so.
+pub struct Gate {
+    /// Told when there is nothing to wait for but this.
+    pub prepared: oneshot::Sender<()>,
+    /// When this is dropped, [`run`] returns.
+    pub open: oneshot::Receiver<()>,
+}
+
+/// Another process begins to serve in the place of this one.
+pub struct Handover {
+    /// Told when nothing new is accepted or read any more; all sockets are still open.
+    pub paused: oneshot::Sender<()>,
+    /// True: the other one serves. Sockets are closed, connections live on until they end or the time of
+    /// `ProxyLimits::handover_drain_ms` is over, and [`run`] returns. False, or dropped: everything goes on as before.
+    pub outcome: oneshot::Receiver<bool>,
+}
+
+/// The listeners of published ports, by the address that was asked for.
+#[derive(Clone, Default)]
+pub struct PublishedSockets(Rc<RefCell<HashMap<SocketAddr, Rc<TcpListener>>>>);
+
+impl PublishedSockets {
+    /// Of an earlier process, registered with this process's runtime.
+    pub fn adopt(&self, address: SocketAddr, listener: TcpListener) {
+        self.0.borrow_mut().insert(address, Rc::new(listener));
+    }
+
+    /// Duplicates, for the next process.
+    pub fn duplicate(&self) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
+        let bound = self.0.borrow();
+        bound
+            .iter()
+            .map(|(address, listener)| Ok((*address, listener.as_fd().try_clone_to_owned()?)))
+            .collect()
+    }
 }
 
 /// What this process may use, and what it does.

@@ -23,7 +23,7 @@ use crate::{OriginalDestination, OutboundListener, detection, dns, tcp};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Accepts until dropped.
-pub async fn accept(worker: Rc<Worker>, outbound: OutboundListener) {
+pub async fn accept(worker: Rc<Worker>, outbound: &OutboundListener) {
     loop {
         let (stream, admitted) = next_client(&worker, &outbound.listener).await;
         let meant = match outbound.destination {

@@ -46,6 +46,8 @@ pub struct CompiledLimits {
     pub request_timeout: Duration,
     pub idle_timeout: Duration,
     pub tcp_idle_timeout: Duration,
+    /// How long connections live on in a process whose successor serves already.
+    pub handover_drain: Duration,
     pub detect_timeout: Duration,
     pub downstream_connections_max: usize,
     /// 0: as the host allows.
@@ -386,6 +388,7 @@ impl CompiledLimits {
             ("tcp_idle_timeout_ms", written.tcp_idle_timeout_ms),
             ("downstream_connections_max", written.downstream_connections_max as u64),
             ("upstream_connections_per_endpoint_max", written.upstream_connections_per_endpoint_max as u64),
+            ("handover_drain_ms", written.handover_drain_ms),
             ("head_bytes_max", written.head_bytes_max as u64),
             ("head_fields_max", written.head_fields_max as u64),
         ];
@@ -431,6 +434,7 @@ impl CompiledLimits {
             idle_timeout,
             tcp_idle_timeout: Duration::from_millis(written.tcp_idle_timeout_ms),
             detect_timeout: Duration::from_millis(written.detect_ms),
+            handover_drain: Duration::from_millis(written.handover_drain_ms),
             downstream_connections_max: written.downstream_connections_max,
             memory_bytes_max: written.memory_bytes_max,
             hop_pool,

@@ -31,8 +31,7 @@ const FLOW_IDLE: Duration = Duration::from_secs(60);
 type Flows = Rc<RefCell<HashMap<SocketAddr, mpsc::Sender<Vec<u8>>>>>;
 
 /// Serves the standing socket number `number` until dropped.
-pub async fn serve(worker: Rc<Worker>, number: usize, socket: UdpSocket) {
-    let socket = Rc::new(socket);
+pub async fn serve(worker: Rc<Worker>, number: usize, socket: Rc<UdpSocket>) {
     let flows = Flows::default();
     let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
     loop {
@@ -58,7 +57,7 @@ pub async fn serve(worker: Rc<Worker>, number: usize, socket: UdpSocket) {
                 flows.borrow_mut().insert(client, sender.clone());
                 let (egress, inside, flows) = (egress.clone(), socket.clone(), flows.clone());
                 let connect_timeout = snapshot.limits.connect_timeout;
-                let counted = Counted::new(&worker);
+                let counted = worker.begin_flow();
                 tokio::task::spawn_local(async move {
                     let _counted = counted;
                     flow(&egress, &inside, client, receiver, connect_timeout).await;
@@ -69,22 +68,6 @@ pub async fn serve(worker: Rc<Worker>, number: usize, socket: UdpSocket) {
         };
         // A full queue drops, as the network would.
         let _ = sender.try_send(datagram[..length].to_vec());
-    }
-}
-
-/// One more flow of the worker, until this is dropped.
-struct Counted(Rc<Worker>);
-
-impl Counted {
-    fn new(worker: &Rc<Worker>) -> Self {
-        worker.flows.set(worker.flows.get() + 1);
-        Self(worker.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.flows.set(self.0.flows.get() - 1);
     }
 }
 

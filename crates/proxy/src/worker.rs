@@ -58,6 +58,8 @@ pub struct Phase {
     pub inbound_draining: bool,
     /// The process is leaving: all connections end.
     pub stopping: bool,
+    /// Another process serves since then: connections end when that disturbs nobody.
+    pub handed_over: Option<Instant>,
 }
 
 /// A port of the application inside the seal.
@@ -81,7 +83,7 @@ impl Worker {
         memory: Memory,
     ) -> Rc<Self> {
         let memory = Budget::new(memory, snapshot.limits.memory_bytes_max);
-        let phase = Phase { inbound_draining: snapshot.is_draining(), stopping: false };
+        let phase = Phase { inbound_draining: snapshot.is_draining(), ..Phase::default() };
         Rc::new(Self {
             snapshot: RefCell::new(snapshot),
             tls: RefCell::new(tls),
@@ -181,6 +183,23 @@ impl Worker {
         self.admitted.set(true);
         self.registry.process.connections_open.increment();
         Some(Admitted(self.clone()))
+    }
+
+    /// One more flow of datagrams. An end of the process waits for it only when another one serves already.
+    pub fn begin_flow(self: &Rc<Self>) -> InFlow {
+        self.flows.set(self.flows.get() + 1);
+        InFlow(self.clone())
+    }
+
+    /// Another process serves. Returns when everything has ended that began here, or `drain_max` is over.
+    pub async fn hand_over(&self, drain_max: Duration) {
+        self.set_phase(Phase { handed_over: Some(Instant::now()), ..self.current_phase() });
+        let all_ended = async {
+            while self.connections.get() + self.flows.get() > 0 {
+                self.all_closed.notified().await;
+            }
+        };
+        let _ = tokio::time::timeout(drain_max, all_ended).await;
     }
 
     /// Tells idle connections to close, and waits until all are closed or `drain_max` is over.
@@ -291,6 +310,16 @@ impl Drop for Admitted {
         if self.0.connections.get() == 0 {
             self.0.all_closed.notify_waiters();
         }
+    }
+}
+
+/// A flow of datagrams, counted until this is dropped.
+pub struct InFlow(Rc<Worker>);
+
+impl Drop for InFlow {
+    fn drop(&mut self) {
+        self.0.flows.set(self.0.flows.get() - 1);
+        self.0.all_closed.notify_waiters();
     }
 }
 

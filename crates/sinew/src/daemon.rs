@@ -5,19 +5,25 @@ use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sinew_node::folders::Folders;
+use sinew_node::folders::{Folders, Lock};
 use sinew_node::launcher;
+use sinew_node::process::{ProcessId, Watched, program};
 use sinew_spec::admin::{AdminError, ApplyRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 
 use crate::engine::{Engine, Options};
 use crate::failure::Failure;
 use crate::target;
 
+const COMMAND: &str = "__daemon";
+/// For a launcher that is replaced.
+const END_MAX: Duration = Duration::from_secs(10);
 /// Of the application on standard input.
 const INPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -44,7 +50,7 @@ pub async fn spawn(folders: &Folders, request: ApplyRequest) -> Result<(), Failu
         .map_err(|error| failed("opening daemon.log", &error))?;
     let binary = std::env::current_exe().map_err(|error| failed("finding this program", &error))?;
     let mut command = std::process::Command::new(binary);
-    command.arg("__daemon").current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+    command.arg(COMMAND).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
     let mut child = Command::from(command).spawn().map_err(|error| failed("starting the process", &error))?;
 
     let text =
@@ -71,6 +77,28 @@ pub async fn spawn(folders: &Folders, request: ApplyRequest) -> Result<(), Failu
                 .hint("its last words are above"))
         }
     }
+}
+
+/// Ends a launcher in the background that another program runs than this one, and nothing else: the next one takes over
+/// what it started. True: there was one.
+pub async fn end_outdated(folders: &Folders) -> bool {
+    let Some(launcher) = Lock::holder(folders).and_then(ProcessId::of) else { return false };
+    let line = std::fs::read(format!("/proc/{}/cmdline", launcher.pid)).unwrap_or_default();
+    // One in the foreground belongs to its terminal or its supervisor.
+    let is_ours = line.split(|byte| *byte == 0).nth(1) == Some(COMMAND.as_bytes());
+    let ours = std::env::current_exe();
+    let same = ours.and_then(|ours| program::is_run_by(launcher.pid, &ours));
+    if !is_ours || !matches!(same, Ok(false)) {
+        return false;
+    }
+    let Ok(Some(process)) = Watched::open(launcher) else { return false };
+    let _ = process.signal(libc::SIGTERM);
+    if timeout(END_MAX, process.ended()).await.is_err() {
+        // What it started does not need it.
+        let _ = process.signal(libc::SIGKILL);
+        process.ended().await;
+    }
+    true
 }
 
 /// The process itself.

@@ -14,23 +14,26 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use sinew_client::feed::{self, Feed, FeedOptions};
 use sinew_proxy::{
-    Applied, HopListener, Inside, OriginalDestination, OutboundListener, ProxyInputs, Sockets,
+    Applied, HopListener, Inside, OriginalDestination, OutboundListener, ProxyInputs, PublishedSockets,
+    Sockets,
 };
 use sinew_spec::proxy::Bootstrap;
 use sinew_spec::seal::FixedListener;
 use sinew_transport::seal::{InitClient, StandingSockets};
 use sinew_transport::tls::Identity;
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 mod document;
 mod ending;
 pub mod file;
+mod handover;
 mod inside;
 mod memory;
 
 use ending::{Ending, Endings};
+use handover::{Place, Succession, beside};
 
 /// After a request to stop, for what is in flight. The launcher bounds it as well.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -81,34 +84,63 @@ fn on_one_thread<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Re
 
 async fn run_instance(bootstrap: Bootstrap) -> anyhow::Result<()> {
     let endings = Endings::new(&bootstrap).await?;
+    let (sockets, inside) = reach(&bootstrap).await?;
+    let published = PublishedSockets::default();
+    // From here on until the other process is told that we serve, connections wait.
+    let succession = match &bootstrap.handover {
+        Some(path) if bootstrap.succeeds => Some(Succession::begin(path, &published).await?),
+        _ => None,
+    };
     let feed = Rc::new(Feed::start(FeedOptions {
         instance: bootstrap.instance.clone(),
         control: bootstrap.control.clone(),
         last_good: bootstrap.last_good.clone(),
         trust: bootstrap.trust.clone(),
         clock: SystemTime::now,
+        held: succession.is_some(),
     }));
-    let (sockets, inside) = reach(&bootstrap).await?;
-    let admin = listen(&bootstrap.admin)
-        .with_context(|| format!("listening for the admin API at {}", bootstrap.admin.display()))?;
+    let admin_path = if succession.is_some() { beside(&bootstrap.admin) } else { bootstrap.admin.clone() };
+    let admin = listen(&admin_path)
+        .with_context(|| format!("listening for the admin API at {}", admin_path.display()))?;
 
     let (identity_in, identity) = watch::channel(None);
     tokio::task::spawn_local(take_identities(feed.identities.clone(), identity_in));
     let (applied, applied_out) = watch::channel(Applied::default());
     tokio::task::spawn_local(acknowledge(feed.clone(), applied_out));
     tokio::task::spawn_local(tell_troubles(feed.troubles.clone()));
-    serve(endings, |shutdown| ProxyInputs {
+    let (gate, taken) = match succession {
+        None => (None, None),
+        Some(succession) => {
+            let (gate, other_side) = handover::gate();
+            (Some(gate), Some((succession, other_side)))
+        }
+    };
+    let (handovers_in, handovers) = mpsc::channel(1);
+    let place = Place {
+        admin: bootstrap.admin.clone(),
+        handover: bootstrap.handover.clone(),
+        published: published.clone(),
+        handovers: handovers_in,
+        feed: feed.clone(),
+    };
+    let serve = serve(endings, |shutdown| ProxyInputs {
         config: feed.configs.clone(),
         identity,
         sockets,
+        published,
         inside,
         admin: Some(admin),
         applied,
         shutdown,
         memory: memory::of_this_process(),
         drain_max: DRAIN_MAX,
-    })
-    .await
+        handovers,
+        gate,
+    });
+    tokio::select! {
+        result = serve => result,
+        never = place.keep(taken) => match never? {},
+    }
 }
 
 /// The sockets that are served for the service, and the way to its ports.

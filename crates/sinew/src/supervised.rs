@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use sinew_spec::admin::DownRequest;
@@ -27,6 +28,8 @@ const LOOK_EVERY_READY: Duration = Duration::from_secs(5);
 /// For the launcher to answer; one that takes longer is not alive.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 const NAMES_MAX: usize = 8;
+/// For a new program to say its version.
+const TRIAL_MAX: Duration = Duration::from_secs(10);
 
 enum Asked {
     /// SIGTERM, Ctrl-C.
@@ -63,7 +66,7 @@ pub async fn run(
                 if let Some(notifier) = &notifier {
                     notifier.reloading();
                 }
-                match check() {
+                match check().and(try_out(&program).await) {
                     Ok(()) => return Err(become_anew(&program)),
                     // Told again that it is ready, by the next round.
                     Err(failure) => {
@@ -157,6 +160,26 @@ fn become_anew(program: &Path) -> Failure {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let error = std::process::Command::new(replaced(program)).args(arguments).exec();
     Failure::failed("supervised", format!("starting {} again: {error}", program.display()))
+}
+
+/// A program that does not even start would leave everything without a launcher.
+async fn try_out(program: &Path) -> Result<(), Failure> {
+    let program = replaced(program);
+    let failed =
+        |why: String| Failure::failed("supervised", format!("{} does not start: {why}", program.display()));
+    let mut command = tokio::process::Command::new(&program);
+    command
+        .arg("version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    match timeout(TRIAL_MAX, command.status()).await {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => Err(failed(status.to_string())),
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(_) => Err(failed("it does not end".to_owned())),
+    }
 }
 
 /// Where the binary was, when it has been replaced since it was started.

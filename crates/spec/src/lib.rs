@@ -12,6 +12,7 @@ pub mod bundle;
 pub mod compose;
 pub mod digest;
 pub mod egress;
+pub mod handover;
 pub mod hidden;
 pub mod log;
 pub mod proxy;

@@ -137,6 +137,8 @@ pub struct ProxyLimits {
     pub memory_bytes_max: u64,
     /// How long a client may stay silent before its connection is opened upstream as TCP.
     pub detect_ms: u64,
+    /// How long connections live on in a process whose successor serves already.
+    pub handover_drain_ms: u64,
 }
 
 impl Default for ProxyLimits {
@@ -156,6 +158,7 @@ impl Default for ProxyLimits {
             body_bytes_max: i64::MAX as u64,
             memory_bytes_max: 0,
             detect_ms: 50,
+            handover_drain_ms: 600_000,
         }
     }
 }
@@ -299,6 +302,12 @@ pub struct Bootstrap {
     /// Explicit posture: where the application listens on the host's loopback, by declared port. `None`: it is sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<BTreeMap<u16, u16>>,
+    /// Where a process that serves waits for its successor ([`crate::handover`]). Absent: a launcher before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover: Option<PathBuf>,
+    /// True: another process serves, and is to be succeeded; without it, this one has nothing to do.
+    #[serde(default)]
+    pub succeeds: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

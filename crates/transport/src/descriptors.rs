@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, bind, connect,
     getsockopt, listen, sendmsg, socket, sockopt,
 };
 use tokio::io::Interest;
@@ -102,6 +102,32 @@ impl Channel {
     /// See [`receive`].
     pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
         self.socket.async_io(Interest::READABLE, |socket| receive(socket.as_fd(), buffer)).await
+    }
+}
+
+impl Channel {
+    /// What has come is still received; what the other side sends from now on fails there.
+    pub fn refuse_more(&self) -> io::Result<()> {
+        Ok(nix::sys::socket::shutdown(self.socket.get_ref().as_raw_fd(), Shutdown::Read)?)
+    }
+}
+
+/// Accepts connections for tasks.
+#[derive(Debug)]
+pub struct Listener {
+    socket: AsyncFd<OwnedFd>,
+}
+
+impl Listener {
+    /// See [`listen_at`].
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        Ok(Self { socket: sys::watch(listen_at(path)?)? })
+    }
+
+    /// Safe to cancel.
+    pub async fn accept(&self) -> io::Result<Channel> {
+        let accept = |socket: &OwnedFd| sys::accept(socket.as_fd());
+        Channel::new(self.socket.async_io(Interest::READABLE, accept).await?)
     }
 }
 

@@ -8,6 +8,7 @@ pub mod bulk;
 pub mod copy;
 pub mod descriptors;
 pub mod frame;
+pub mod handover;
 pub mod hop;
 pub mod nflog;
 pub mod original;

@@ -4,10 +4,12 @@
 use super::*;
 
 use sinew_spec::application::ServicePosture;
-use sinew_spec::status::RouteStats;
+use sinew_spec::handover::succeeded_admin;
+use sinew_spec::status::{ProxyStats, RouteStats};
 use tokio::time::sleep;
 
 use crate::process::{self, Watched};
+use crate::sidecar::PROXY;
 use crate::{container, stats};
 
 const IDLE_POLL: Duration = Duration::from_millis(20);
@@ -19,13 +21,13 @@ impl Instance {
         let order = *self.orders.borrow();
         self.board(|view| view.retiring = true);
         if order < Order::Kill {
-            self.drain(order).await;
+            self.drain(order, &sealed.sidecar).await;
             self.stop(&mut sealed).await;
         }
         self.teardown(sealed).await;
     }
 
-    async fn drain(&mut self, order: Order) {
+    async fn drain(&mut self, order: Order, sidecar: &Sidecar) {
         let was_routed = self.shared.board.views().get(&self.name).is_some_and(|view| view.routed);
         self.board(|view| {
             view.state = InstanceState::Draining;
@@ -43,7 +45,7 @@ impl Instance {
             let limit = if order == Order::Leave { grace.min(LEAVE_DRAIN) } else { grace };
             let mut orders = self.orders.clone();
             tokio::select! {
-                _ = timeout(limit, self.idle()) => {}
+                _ = timeout(limit, self.idle(sidecar)) => {}
                 // Somebody lost patience.
                 () = beyond(&mut orders, order) => {}
             }
@@ -51,17 +53,25 @@ impl Instance {
     }
 
     /// Returns when no request is in flight. Connections that are no requests (MQTT, say) end with the service.
-    async fn idle(&self) {
+    async fn idle(&self, sidecar: &Sidecar) {
         let admin = self.folder().admin_socket();
         let mut quiet = 0;
         // Twice: a request may be on its way between two connections.
         while quiet < 2 {
             let Ok(stats) = stats::fetch(&admin).await else { return };
-            let busy =
-                stats.inbound.iter().any(|(port, route)| self.is_http(port, route) && route.in_flight > 0);
+            let mut busy = self.is_busy(&stats);
+            for pid in sidecar.succeeded() {
+                let succeeded = succeeded_admin(&admin, pid.unsigned_abs());
+                // It may have ended meanwhile.
+                busy |= stats::fetch(&succeeded).await.is_ok_and(|stats| self.is_busy(&stats));
+            }
             quiet = if busy { 0 } else { quiet + 1 };
             sleep(IDLE_POLL).await;
         }
+    }
+
+    fn is_busy(&self, stats: &ProxyStats) -> bool {
+        stats.inbound.iter().any(|(port, route)| self.is_http(port, route) && route.in_flight > 0)
     }
 
     fn is_http(&self, port: &str, route: &RouteStats) -> bool {
@@ -103,6 +113,9 @@ impl Instance {
             }
         }
         for id in [stranger.init, stranger.sidecar].into_iter().flatten() {
+            process::end(id).await;
+        }
+        for id in process::started_with(PROXY, self.folder().bootstrap().as_os_str()) {
             process::end(id).await;
         }
         self.clear().await;

@@ -11,9 +11,8 @@ use crate::instance::registration as instance_registration;
 use crate::process::{self, ProcessId};
 use crate::record::{Ended, Found, InstanceRecord, Stranger};
 use crate::registry::{Registration, Routing};
-
-/// The role of a proxy among the processes of ours.
-const PROXY: &str = "proxy";
+use crate::sidecar::PROXY;
+use crate::sidecar::succession::settle;
 
 struct Taken {
     instance: Instance,
@@ -36,7 +35,10 @@ impl Launcher {
         let mut had_containers = false;
         for (folder, found) in records {
             let record = match found {
-                Found::Known(record) => *record,
+                Found::Known(record) => {
+                    let sidecar = settle(&folder, record.sidecar).await;
+                    InstanceRecord { sidecar, ..*record }
+                }
                 Found::Stranger(stranger) => {
                     let stays = detached && same_posture && stranger.is_alive();
                     if stays && self.services.contains_key(&stranger.service) {
@@ -53,6 +55,7 @@ impl Launcher {
             let ended = record.ended.as_ref().is_some_and(Ended::is_of_this_boot);
             if !detached || !same_posture || record.lifeline || !(alive || ended) {
                 end(&record).await;
+                end_unrecorded(&folder).await;
                 self.remove_cgroup(&record).await;
                 let _ = folder.remove();
             } else if record.service.as_str() == GATEWAY_SERVICE {
@@ -67,7 +70,6 @@ impl Launcher {
                     self.instance(service, record.number, record.version, record.restarts);
                 taken.push(Taken { instance, orders, record });
             } else if let Some(service) = record.definition.clone() {
-                let record = with_sidecar(&folder, record).await;
                 let routing = if record.ready { Routing::In } else { Routing::Out };
                 registrations.push(instance_registration(&service, &record.instance, &folder, routing));
                 let service = Arc::new(service);
@@ -104,9 +106,11 @@ impl Launcher {
                 None => {
                     let _ = self.shared.registry.leave(&record.instance);
                     self.shared.board.remove(&record.instance);
+                    let folder = self.shared.folders.instance(&record.instance);
                     end(&record).await;
+                    end_unrecorded(&folder).await;
                     self.remove_cgroup(&record).await;
-                    let _ = self.shared.folders.instance(&record.instance).remove();
+                    let _ = folder.remove();
                 }
             }
         }
@@ -180,16 +184,6 @@ async fn end_unrecorded(folder: &InstanceFolder) {
     for id in inits.into_iter().chain(proxies) {
         process::end(id).await;
     }
-}
-
-/// A proxy that was started and not written down any more would serve beside the new one.
-async fn with_sidecar(folder: &InstanceFolder, record: InstanceRecord) -> InstanceRecord {
-    if record.sidecar.is_none_or(|sidecar| !sidecar.is_alive()) {
-        for id in process::started_with(PROXY, folder.bootstrap().as_os_str()) {
-            process::end(id).await;
-        }
-    }
-    record
 }
 
 /// What a launcher before this one published: its gateway may be listening there.

@@ -192,6 +192,9 @@ async fn connections_that_arrive_while_a_sidecar_is_away_wait() {
             shutdown: shutdown_view,
             memory: memory(None),
             drain_max: Duration::from_secs(1),
+            published: crate::PublishedSockets::default(),
+            handovers: tokio::sync::mpsc::channel(1).1,
+            gate: None,
         }));
         assert_eq!(status(&read_message(&mut client).await.unwrap()), 200);
         drop((config, identity, shutdown));

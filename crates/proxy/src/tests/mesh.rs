@@ -19,12 +19,12 @@ use sinew_spec::status::ProxyStats;
 use sinew_transport::tls::Identity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use crate::{
-    Applied, HopListener, HostNetwork, Inside, Memory, OriginalDestination, OutboundListener, ProxyInputs,
-    Sockets, run,
+    Applied, Handover, HopListener, HostNetwork, Inside, Memory, OriginalDestination, OutboundListener,
+    ProxyInputs, PublishedSockets, Sockets, run,
 };
 
 /// What a sidecar calls `orders`, or whatever is behind its outbound listener.
@@ -164,6 +164,7 @@ pub struct Proxy {
     pub identity: watch::Sender<Option<Arc<Identity>>>,
     pub applied: watch::Receiver<Applied>,
     pub shutdown: watch::Sender<bool>,
+    pub handovers: mpsc::Sender<Handover>,
     pub task: JoinHandle<()>,
     admin: PathBuf,
     /// Stands for the listener redirected to inside the seal.
@@ -213,6 +214,7 @@ impl Proxy {
         let (identity, identity_view) = watch::channel(Some(identity));
         let (applied_sender, applied) = watch::channel(Applied::default());
         let (shutdown, shutdown_view) = watch::channel(false);
+        let (handovers, handovers_view) = mpsc::channel(1);
         let inputs = ProxyInputs {
             config: config_view,
             identity: identity_view,
@@ -223,9 +225,13 @@ impl Proxy {
             shutdown: shutdown_view,
             memory: memory(start.memory),
             drain_max: Duration::from_secs(5),
+            published: PublishedSockets::default(),
+            handovers: handovers_view,
+            gate: None,
         };
         let task = spawn_local(async move { run(inputs).await.unwrap() });
-        let mut proxy = Self { config, identity, applied, shutdown, task, admin, outbound, dns, udp };
+        let mut proxy =
+            Self { config, identity, applied, shutdown, handovers, task, admin, outbound, dns, udp };
         proxy.applied_or_rejected(revision).await;
         proxy
     }

@@ -137,6 +137,10 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         [] => BTreeSet::new(),
         _ => loaded.application.services.keys().cloned().collect(),
     };
+    if (arguments.detach || arguments.wait) && daemon::end_outdated(&folders).await {
+        let note = "the launcher was another build of sinew: this one takes over what it runs\n";
+        eprint!("{}", context.terminal.paint_error(Paint::Dim, note));
+    }
     let up = Up { arguments, terminal: &context.terminal, folders, only, since: Instant::now() };
     if client.is_running().await {
         up.apply(client, loaded).await

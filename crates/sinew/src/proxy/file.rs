@@ -7,13 +7,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use sinew_proxy::{
-    Applied, HopListener, HostNetwork, Inside, OriginalDestination, OutboundListener, ProxyInputs, Sockets,
+    Applied, HopListener, HostNetwork, Inside, OriginalDestination, OutboundListener, ProxyInputs,
+    PublishedSockets, Sockets,
 };
 use sinew_spec::proxy::ProxyConfig;
 use sinew_transport::tls::Identity;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::ending::Endings;
 use super::{DRAIN_MAX, document, listen, memory, on_one_thread, serve};
@@ -142,6 +143,9 @@ async fn run_file(arguments: &Arguments, config: ProxyConfig, identity: Identity
         shutdown,
         memory: memory::of_this_process(),
         drain_max: DRAIN_MAX,
+        published: PublishedSockets::default(),
+        handovers: mpsc::channel(1).1,
+        gate: None,
     });
     tokio::select! {
         result = serve => result,

@@ -7,6 +7,7 @@ mod container;
 mod explicit;
 mod grpc;
 mod habits;
+mod handover;
 mod harness;
 mod hidden;
 mod hostile;

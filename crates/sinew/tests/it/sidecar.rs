@@ -102,6 +102,8 @@ fn start(control: &Control, folder: &Path, name: &InstanceName) -> Child {
         trust: control.trust(name),
         lifeline: false,
         ports: None,
+        handover: None,
+        succeeds: false,
     };
     let path = folder.join("bootstrap.json");
     fs::write(&path, serde_json::to_vec(&bootstrap).expect("bootstrap as JSON"))

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockFlag, accept4, recvmsg};
 use sinew_spec::seal::DESCRIPTORS_MAX;
 use tokio::io::unix::AsyncFd;
 
@@ -35,6 +35,13 @@ pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is larger than allowed"));
     }
     Ok((bytes, descriptors))
+}
+
+/// Close-on-exec and non-blocking.
+pub(super) fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let raw = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+    // SAFETY: the kernel made this number for us just now; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
 /// Tells the runtime to watch `socket`.
