@@ -139,8 +139,8 @@ impl Standing {
     /// Until what it returns is ended.
     fn serve(&self, worker: &Rc<Worker>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
-        for outbound in self.outbound.iter().cloned() {
-            let worker = worker.clone();
+        for outbound in &self.outbound {
+            let (worker, outbound) = (worker.clone(), outbound.clone());
             tasks.spawn_local(async move { outbound::accept(worker, &outbound).await });
         }
         if let Some(socket) = self.dns.clone() {

@@ -11,6 +11,7 @@ mod edges;
 mod ends;
 mod floods;
 mod frames;
+mod handover;
 mod hostile;
 mod list;
 mod memory;
