@@ -29,6 +29,7 @@ cargo xtask COMMAND
   explore    generated tests with other inputs in every run, for MINUTES (default 5)
   scenarios  the integration tests with the release binary
   bench      what a request costs, beside Envoy, nginx and HAProxy; `cargo xtask bench --help`
+  upgrades   another build takes over what runs, 20 times under load, two of which crash
   soak       10 million requests of all kinds, and what two sidecars hold afterwards; `cargo xtask soak --help`
 ";
 
@@ -56,6 +57,9 @@ fn main() -> ExitCode {
             .and_then(|()| stages.run("instructions", instructions::check)),
         "explore" => stages.run("explore", explore),
         "bench" => stages.run("bench", || bench(&[])),
+        "upgrades" => {
+            stages.run("packages", packages::install).and_then(|()| stages.run("upgrades", upgrades))
+        }
         "soak" => stages.run("soak", || bench(&["soak"])),
         _ => {
             eprint!("{USAGE}");
@@ -109,6 +113,19 @@ fn unit() -> Result<(), Failed> {
         .env("PROPTEST_RNG_SEED", "9113")
         .env("PROTOC", "/nonexistent")
         .env("CMAKE", "/nonexistent"));
+    sweep();
+    outcome
+}
+
+/// Another build takes over twenty times, under load.
+fn upgrades() -> Result<(), Failed> {
+    let outcome = run(cargo().args(["test", "--locked", "--package", "sinew", "--test", "it", "--"]).args([
+        "--ignored",
+        "--nocapture",
+        "--test-threads=1",
+        "handover::",
+        "swaps::",
+    ]));
     sweep();
     outcome
 }

@@ -392,9 +392,9 @@ fn another_build_takes_over_and_nothing_is_lost() {
     upgrade_under_load("takeover", 3, crashing);
 }
 
-/// `cargo xtask soak`.
+/// `cargo xtask upgrades`.
 #[test]
-#[ignore = "takes minutes: cargo xtask soak upgrade"]
+#[ignore = "takes minutes: cargo xtask upgrades"]
 fn twenty_builds_take_over_and_nothing_is_lost() {
     let crashing: &[usize] = if is_release() { &[] } else { &[6, 13] };
     upgrade_under_load("twenty", 20, crashing);

@@ -26,5 +26,6 @@ mod refused;
 mod seal;
 mod server_first;
 mod sidecar;
+mod swaps;
 mod upgrade;
 mod versions;

@@ -28,7 +28,7 @@ fn application() -> (u16, std::thread::JoinHandle<()>) {
 }
 
 /// `name.key`, `name.pem`: of an instance, as the authority certifies it.
-fn certify(folder: &Path, authority: &Authority, name: &str) {
+pub fn certify(folder: &Path, authority: &Authority, name: &str) {
     let path = |extension: &str| folder.join(format!("{name}.{extension}")).display().to_string();
     said(
         "openssl",
