@@ -35,12 +35,16 @@ pub enum Failure {
     UpstreamGone,
     UpstreamMalformed,
     UpstreamTimeout,
+    /// gRPC: the time is over that the caller has given the call.
+    Deadline,
     /// HTTP/2: the upstream has done nothing for the request, and says so.
     Unprocessed,
     /// The application was called over HTTP/2 and does not speak it.
     NotHttp2,
     /// The application was called over HTTP/1.1 and speaks HTTP/2 alone.
     NotHttp1,
+    /// A tunnel was asked for and the upstream has not opened it.
+    NotTunnelled,
 }
 
 impl Failure {
@@ -62,8 +66,9 @@ impl Failure {
             | Self::UpstreamGone
             | Self::UpstreamMalformed
             | Self::NotHttp2
-            | Self::NotHttp1 => 502,
-            Self::ConnectTimeout | Self::UpstreamTimeout => 504,
+            | Self::NotHttp1
+            | Self::NotTunnelled => 502,
+            Self::ConnectTimeout | Self::UpstreamTimeout | Self::Deadline => 504,
         }
     }
 
@@ -86,9 +91,11 @@ impl Failure {
             Self::UpstreamGone => "upstream-gone",
             Self::UpstreamMalformed => "upstream-malformed",
             Self::UpstreamTimeout => "upstream-timeout",
+            Self::Deadline => "deadline",
             Self::Unprocessed => "unprocessed",
             Self::NotHttp2 => "not-http2",
             Self::NotHttp1 => "not-http1",
+            Self::NotTunnelled => "not-tunnelled",
         }
     }
 
@@ -114,8 +121,10 @@ impl Failure {
             Self::UpstreamGone => "the service closed the connection before it answered",
             Self::UpstreamMalformed => "the service's answer is not valid HTTP",
             Self::UpstreamTimeout => "the service did not answer in time",
+            Self::Deadline => "the time is over that the caller has given the call",
             Self::Unprocessed => "the service took no more requests",
             Self::NotHttp2 => "the service does not speak HTTP/2 on that port, which is declared to",
+            Self::NotTunnelled => "the service did not switch to WebSocket",
             Self::NotHttp1 => "the service speaks HTTP/2 only on that port (declare it: `x-sinew.protocol`)",
         }
     }
@@ -139,9 +148,11 @@ impl Failure {
         match self {
             Self::Rejected(Reject { status: 413 | 431, .. }) => RESOURCE_EXHAUSTED,
             Self::Rejected(_) | Self::UpstreamMalformed => INTERNAL,
-            Self::MethodRefused | Self::NotHttp2 | Self::NotHttp1 => UNIMPLEMENTED,
+            Self::MethodRefused | Self::NotHttp2 | Self::NotHttp1 | Self::NotTunnelled => UNIMPLEMENTED,
             Self::CallerRefused | Self::LoopbackOnly => PERMISSION_DENIED,
-            Self::HeadTimeout | Self::BodyTimeout | Self::UpstreamTimeout => DEADLINE_EXCEEDED,
+            Self::HeadTimeout | Self::BodyTimeout | Self::UpstreamTimeout | Self::Deadline => {
+                DEADLINE_EXCEEDED
+            }
             Self::ClientGone
             | Self::UnknownDestination
             | Self::NoEndpoint
@@ -168,8 +179,10 @@ impl Failure {
             Self::LoopbackOnly => Label::LoopbackOnly,
             Self::Identity => Label::Identity,
             Self::UpstreamGone | Self::Unprocessed => Label::UpstreamGone,
-            Self::UpstreamMalformed | Self::NotHttp2 | Self::NotHttp1 => Label::UpstreamMalformed,
-            Self::UpstreamTimeout => Label::UpstreamTimeout,
+            Self::UpstreamMalformed | Self::NotHttp2 | Self::NotHttp1 | Self::NotTunnelled => {
+                Label::UpstreamMalformed
+            }
+            Self::UpstreamTimeout | Self::Deadline => Label::UpstreamTimeout,
         }
     }
 

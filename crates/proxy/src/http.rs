@@ -17,6 +17,7 @@ use sinew_wire::h1::{
 };
 use sinew_wire::h2::PREFACE;
 use sinew_wire::trace::{REQUEST_ID_BYTES, TRACEPARENT_BYTES, TraceParent, is_request_id, request_id};
+use sinew_wire::websocket::is_websocket;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::futures::Notified;
 use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
@@ -337,7 +338,9 @@ impl Flow {
     pub fn plan(&self, snapshot: &Snapshot, head: &RequestHead, bytes: &[u8]) -> Result<Plan, Failure> {
         self.authorize(snapshot)?;
         self.worker.afford()?;
-        if head.method == Method::Connect {
+        // WebSocket over HTTP/2 (RFC 8441).
+        let is_tunnel = head.protocol.is_some_and(|protocol| is_websocket(protocol.of(bytes)));
+        if head.method == Method::Connect && !is_tunnel {
             return Err(Failure::MethodRefused);
         }
         let (new_id, new_trace): ([u8; 16], [u8; 24]) =

@@ -86,8 +86,7 @@ fn limits(wire: &sinew_wire::h1::Limits) -> Limits {
         interim_responses_max: wire.interim_responses_max,
         stream_window_bytes: STREAM_WINDOW_BYTES,
         connection_window_bytes: CONNECTION_WINDOW_BYTES,
-        // Not served: see `Failure::MethodRefused`.
-        extended_connect: false,
+        extended_connect: true,
         ..Limits::DEFAULT
     }
 }

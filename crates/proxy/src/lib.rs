@@ -19,6 +19,7 @@ mod outbound;
 mod detection;
 mod dns;
 mod exchange;
+mod grpc;
 mod http;
 mod http2;
 mod tcp;

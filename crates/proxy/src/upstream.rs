@@ -137,10 +137,10 @@ impl Target {
 
     /// How a request that came over HTTP/2 goes on to the endpoint that was chosen. Sidecars speak both; what is behind
     /// them is for the last one to translate.
-    pub fn way(&self, snapshot: &Snapshot, load: Option<&Load>, links: &Links) -> Way {
+    pub fn way(&self, snapshot: &Snapshot, load: Option<&Load>, links: &Links, is_tunnel: bool) -> Way {
         match load {
             Some(load) if !load.endpoint().is_plain() => Way::Http2,
-            _ => links.spoken.way(self.declared(snapshot)),
+            _ => links.spoken.way(self.declared(snapshot), is_tunnel),
         }
     }
 

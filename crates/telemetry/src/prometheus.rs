@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::histogram::upper_bound_us;
-use crate::registry::{Direction, Failure, Figures, RouteFigures, STATUS_CLASSES};
+use crate::registry::{Direction, Failure, Figures, GRPC_STATUSES, RouteFigures, STATUS_CLASSES};
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -59,6 +59,13 @@ const FAMILIES: &[Family] = &[
         labels: &["direction", "route", "reason"],
         help: "Requests without a whole answer of the upstream's, by reason.",
         values: Values::Split(&FAILURE_REASONS, |route| &route.failures),
+    },
+    Family {
+        name: "sinew_grpc_calls_total",
+        kind: Kind::Counter,
+        labels: &["direction", "route", "grpc_status"],
+        help: "gRPC calls that are over, by the status that the client was told, or makes of what it was told.",
+        values: Values::Split(&GRPC_STATUSES, |route| &route.grpc),
     },
     Family {
         name: "sinew_request_duration_seconds",
@@ -321,6 +328,7 @@ pub fn document() -> String {
     }
     let code = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let _ = writeln!(out, "\nValues of `status`: {}.", code(&STATUS_CLASSES));
+    let _ = writeln!(out, "\nValues of `grpc_status`: {}.", code(&GRPC_STATUSES));
     let _ = writeln!(out, "\nValues of `reason`: {}.", code(&FAILURE_REASONS));
     out
 }

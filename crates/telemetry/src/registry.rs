@@ -120,12 +120,17 @@ pub enum Outcome {
 /// Values of the label `status`: classes, and what ended without any.
 pub(crate) const STATUS_CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
+/// Values of the label `grpc_status`: those that are defined, and whatever else a server says.
+pub(crate) const GRPC_STATUSES: [&str; 18] =
+    ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", OTHER];
+
 /// Everything about one route in one direction. Reached without a search: whoever compiles configuration keeps the
 /// `Arc`.
 #[derive(Debug, Default)]
 pub struct RouteMetrics {
     requests: [Counter; STATUS_CLASSES.len()],
     failures: [Counter; Failure::ALL.len()],
+    grpc: [Counter; GRPC_STATUSES.len()],
     errors: Counter,
     latency: Histogram,
     in_flight: Gauge,
@@ -175,10 +180,16 @@ impl RouteMetrics {
         }
     }
 
+    /// A gRPC call is over that ended with this status.
+    pub fn count_grpc(&self, status: u16) {
+        self.grpc[usize::from(status).min(GRPC_STATUSES.len() - 1)].increment();
+    }
+
     fn figures(&self) -> RouteFigures {
         RouteFigures {
             requests: std::array::from_fn(|i| self.requests[i].get()),
             failures: std::array::from_fn(|i| self.failures[i].get()),
+            grpc: std::array::from_fn(|i| self.grpc[i].get()),
             errors: self.errors.get(),
             latency_counts: self.latency.counts(),
             latency_sum_us: self.latency.sum_us(),
@@ -335,6 +346,7 @@ pub struct Figures {
 pub struct RouteFigures {
     pub requests: [u64; STATUS_CLASSES.len()],
     pub failures: [u64; Failure::ALL.len()],
+    pub grpc: [u64; GRPC_STATUSES.len()],
     /// 5xx and failures that are not the client's.
     pub errors: u64,
     pub latency_counts: Vec<u64>,
@@ -412,6 +424,7 @@ impl RouteFigures {
         let add = |to: &mut [u64], from: &[u64]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
         add(&mut self.requests, &other.requests);
         add(&mut self.failures, &other.failures);
+        add(&mut self.grpc, &other.grpc);
         self.latency_counts.resize(other.latency_counts.len().max(self.latency_counts.len()), 0);
         add(&mut self.latency_counts, &other.latency_counts);
         self.errors += other.errors;

@@ -183,11 +183,12 @@ impl RequestHead {
     /// can go. `upgrade`: the request goes upstream with its `Upgrade` (see `RequestEdits::upgrade`).
     pub fn exchange(&self, upgrade: bool) -> Exchange {
         Exchange {
-            method: self.method,
+            // An extended CONNECT is a GET with `Upgrade` in HTTP/1.1.
+            method: if self.protocol.is_some() { Method::Get } else { self.method },
             version: self.version,
             keep_alive: self.keep_alive,
             expect_continue: self.expect_continue && self.framing.has_body(),
-            upgrade: upgrade && self.upgrade.is_some(),
+            upgrade: upgrade && (self.upgrade.is_some() || self.protocol.is_some()),
             trailers: self.trailers,
             interim: 0,
         }

@@ -11,6 +11,7 @@ pub mod h2;
 pub mod head;
 pub mod hpack;
 pub mod trace;
+pub mod websocket;
 
 mod text;
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use sinew_telemetry::{InFlight, Outcome, RouteMetrics};
 use sinew_wire::h2::{ErrorCode, Heads, StreamKey};
-use sinew_wire::head::{Reject, RequestHead, ResponseHead, Span};
+use sinew_wire::head::{Reject, RequestEdits, RequestHead, ResponseHead, Span};
+use sinew_wire::websocket::{KEY_FIELD, is_key, is_websocket};
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
@@ -23,6 +24,7 @@ use super::pipe::Pipe;
 use super::spoken::Way;
 use super::{reply, to_http1};
 use crate::failure::Failure;
+use crate::grpc::{self, TIMEOUT_FIELD, Timeout};
 use crate::http::{Flow, Plan};
 use crate::snapshot::{Load, Snapshot};
 use crate::upstream::{Target, Tries};
@@ -56,6 +58,14 @@ pub struct Exchange {
     _in_flight: InFlight,
     is_inbound: bool,
     is_grpc: bool,
+    /// What the call ended with, as far as anybody has said.
+    grpc_status: Option<u16>,
+    /// Of a gRPC call whose caller has named one.
+    deadline: Option<Instant>,
+    /// The request was not sent at once.
+    has_waited: bool,
+    /// WebSocket: from the answer on bytes pass both ways as they are.
+    is_tunnel: bool,
     is_harmless: bool,
     /// Of the request's body, since it was last said to move.
     body_bytes: usize,
@@ -103,8 +113,12 @@ pub fn begin(flow: &Flow, link: &Rc<Link>, key: StreamKey, heads: &mut Heads, en
     let client = End::Http2 { link: link.clone(), key };
     let mut exchange = Exchange::new(flow, client, target, metrics, snapshot, now);
     exchange.take_request(Departing::take(heads), end);
+    let deadline = exchange.deadline;
     let ticket = worker.exchanges.insert(exchange);
     link.state().enter(key, ticket);
+    if let Some(deadline) = deadline {
+        link.state().look_before(deadline);
+    }
     step(worker, ticket, |exchange| match planned {
         Ok(plan) => exchange.depart(worker, ticket, plan),
         Err(failure) => exchange.fail(failure),
@@ -139,7 +153,11 @@ pub fn step(worker: &Rc<Worker>, ticket: Ticket, take: impl FnOnce(&mut Exchange
 /// Connects to an endpoint for a request that found none connected, and sends it. Over HTTP/1.1 it stays as long as the
 /// exchange does.
 async fn reach(worker: Rc<Worker>, ticket: Ticket) {
-    let Some(chosen) = worker.exchanges.with(ticket, |exchange| exchange.choose(&worker)) else { return };
+    let choose = |exchange: &mut Exchange| {
+        exchange.has_waited = true;
+        exchange.choose(&worker)
+    };
+    let Some(chosen) = worker.exchanges.with(ticket, choose) else { return };
     let chosen = match chosen {
         Ok(chosen) => chosen,
         Err(failure) => {
@@ -205,6 +223,10 @@ impl Exchange {
             metrics,
             is_inbound: flow.is_inbound(),
             is_grpc: false,
+            grpc_status: None,
+            deadline: None,
+            has_waited: false,
+            is_tunnel: false,
             is_harmless: false,
             body_bytes: 0,
             taken_bytes: 0,
@@ -218,6 +240,11 @@ impl Exchange {
     pub fn take_request(&mut self, departing: Departing, end: bool) {
         let kind = departing.head.value(&departing.bytes, b"content-type");
         self.is_grpc = kind.is_some_and(|kind| kind.starts_with(b"application/grpc"));
+        if self.is_grpc {
+            let timeout = departing.head.value(&departing.bytes, TIMEOUT_FIELD).and_then(grpc::timeout);
+            self.deadline = timeout.map(|timeout| self.began + timeout);
+        }
+        self.is_tunnel = departing.is_tunnel();
         self.is_harmless = end && departing.head.method.is_idempotent();
         self.request.push(&[], end);
         self.departing = Some(departing);
@@ -245,8 +272,12 @@ impl Exchange {
 
     fn choose(&mut self, worker: &Worker) -> Result<Chosen, Failure> {
         let (links, load) = self.target.choose(worker, &self.snapshot, &mut self.tries)?;
-        let way = self.target.way(&self.snapshot, load.as_ref(), &links);
-        let needs = if way == Way::Unknown { Needs::Proof } else { Needs::Stream };
+        let way = self.target.way(&self.snapshot, load.as_ref(), &links, self.is_tunnel);
+        let needs = match way {
+            _ if self.is_tunnel => Needs::Tunnel,
+            Way::Unknown => Needs::Proof,
+            Way::Http1 | Way::Http2 => Needs::Stream,
+        };
         Ok(Chosen { links, way, needs, load, target: self.target.clone(), snapshot: self.snapshot.clone() })
     }
 
@@ -256,7 +287,12 @@ impl Exchange {
         };
         let ends = self.request.is_empty_at_end();
         let mut state = link.state();
-        let sent = plan.with_edits(|edits| state.engine.send_request(head, bytes, edits, false, ends));
+        let timeout = self.timeout_left();
+        let upgrade = self.is_tunnel;
+        let sent = with_edits(plan, timeout, |edits| {
+            let edits = RequestEdits { upgrade, ..*edits };
+            state.engine.send_request(head, bytes, &edits, false, ends)
+        });
         let Ok(key) = sent else {
             drop(state);
             return self.not_reached(Failure::Unprocessed, load.as_ref());
@@ -265,6 +301,12 @@ impl Exchange {
         state.wake();
         drop(state);
         self.opened(End::Http2 { link, key }, load, ends)
+    }
+
+    /// What is left of the time that the caller gave the call, where that is not what it has said.
+    fn timeout_left(&self) -> Option<Timeout> {
+        let deadline = self.deadline.filter(|_| self.has_waited)?;
+        Some(Timeout::new(deadline.saturating_duration_since(Instant::now())))
     }
 
     /// The request's head is on its way; `ends`: and nothing follows.
@@ -360,6 +402,8 @@ impl Exchange {
     pub fn fail(&mut self, failure: Failure) -> Step {
         self.target.blame(self.load.as_ref(), failure);
         self.leave_upstream();
+        self.deadline = None;
+        self.grpc_status = Some(grpc::status(failure.grpc_status().as_bytes()));
         let status = (!self.is_head_sent && failure.status() != 0).then(|| failure.status());
         self.outcome = Some(Outcome::Failed { failure: failure.label(), status });
         if status.is_some() {
@@ -378,13 +422,22 @@ impl Exchange {
         Step::Over
     }
 
-    /// Nothing may stand still for too long. What a gRPC call waits for is its own affair, as its streams live long by
-    /// design: it has the patience of TCP, and deadlines of its own, which both ends know.
+    /// When somebody has to look at the time, beside now and then.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Nothing may stand still for too long. A gRPC call has the patience of TCP, as its streams live long by design, and
+    /// the deadline that its caller has named.
     fn look_at_the_time(&mut self, now: Instant) -> Step {
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            return self.fail(Failure::Deadline);
+        }
         let limits = &self.snapshot.limits;
         let client_sends = !self.request.is_ended() && self.status == 0;
         let max = match (self.is_grpc, client_sends) {
             (true, _) => limits.tcp_idle_timeout,
+            _ if self.is_tunnel && self.status != 0 => limits.tcp_idle_timeout,
             (false, true) => limits.idle_timeout,
             (false, false) => limits.request_timeout,
         };
@@ -432,8 +485,26 @@ impl Exchange {
             upstream.leave(if is_answered { ErrorCode::CANCEL } else { self.code });
         }
         let outcome = self.outcome.unwrap_or(Outcome::Answered { status: self.status });
-        self.metrics.record(outcome, self.began.elapsed());
+        if self.is_grpc {
+            let is_cancelled = matches!(outcome, Outcome::Failed { failure, .. } if failure.is_clients());
+            let unsaid = if is_cancelled { grpc::CANCELLED } else { grpc::status_of_http(self.status) };
+            self.metrics.count_grpc(self.grpc_status.unwrap_or(unsaid));
+        }
+        match outcome {
+            // How long a tunnel lives says nothing about latency.
+            Outcome::Answered { .. } if self.is_tunnel => self.metrics.count(outcome),
+            _ => self.metrics.record(outcome, self.began.elapsed()),
+        }
     }
+}
+
+fn with_edits<T>(plan: &Plan, timeout: Option<Timeout>, use_it: impl FnOnce(&RequestEdits<'_>) -> T) -> T {
+    plan.with_edits(|edits| {
+        let Some(timeout) = timeout else { return use_it(edits) };
+        let remove = [edits.remove, &[TIMEOUT_FIELD]].concat();
+        let append = [edits.append, &[(TIMEOUT_FIELD, timeout.as_bytes())]].concat();
+        use_it(&RequestEdits { remove: &remove, append: &append, ..*edits })
+    })
 }
 
 impl Departing {
@@ -443,6 +514,13 @@ impl Departing {
         departing.bytes.extend_from_slice(heads.bytes());
         std::mem::swap(&mut departing.head, &mut heads.request);
         departing
+    }
+
+    /// WebSocket, asked for in either version.
+    pub fn is_tunnel(&self) -> bool {
+        let is_upgrade = self.head.upgrade.is_some_and(|upgrade| is_websocket(upgrade.of(&self.bytes)));
+        let has_key = || self.head.value(&self.bytes, KEY_FIELD).is_some_and(is_key);
+        self.head.protocol.is_some() || (is_upgrade && has_key())
     }
 
     /// A head of HTTP/1.1 and what it was parsed from. `host`: meant where the client has named none.

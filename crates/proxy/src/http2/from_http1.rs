@@ -10,7 +10,7 @@ use tokio::time::{Duration, Instant};
 
 use super::end::End;
 use super::exchange::{self, Departing, Exchange, Step, Ticket};
-use super::single::Single;
+use super::single::{Single, tunnel_body};
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::http::{Flow, Next, Plan};
@@ -51,11 +51,12 @@ pub async fn carry(
         Ok(route) => route,
         Err(_) => return Next::Cut,
     };
-    let single = Single::client(&departing.head);
+    let single = Single::client(&departing.head, &departing.bytes);
     let end = End::Http1(single.clone());
     let mut exchange = Exchange::new(flow, end, target, metrics, snapshot.clone(), began);
     let is_bodiless = !departing.head.framing.has_body();
-    exchange.take_request(departing, is_bodiless);
+    let is_tunnel = departing.is_tunnel();
+    exchange.take_request(departing, is_bodiless && !is_tunnel);
     let worker = &flow.worker;
     let ticket = worker.exchanges.insert(exchange);
     let _ends = Ends { worker, ticket };
@@ -69,6 +70,7 @@ pub async fn carry(
         body,
         is_received: is_bodiless,
         has_ended: false,
+        is_tunnel: false,
     };
     let mut look_at = Instant::now() + TICK;
     poll_fn(|cx| {
@@ -109,6 +111,8 @@ struct Driver<'a> {
     is_received: bool,
     /// The client has ended its side; it may wait for its answer nevertheless.
     has_ended: bool,
+    /// Bytes pass both ways as they are.
+    is_tunnel: bool,
 }
 
 impl Driver<'_> {
@@ -121,6 +125,7 @@ impl Driver<'_> {
                 // What is left of a body that nobody wants is not worth the connection.
                 state.closes = is_closing || !self.is_received;
             }
+            self.enter_tunnel();
             let moved = self.read(cx) | self.write(cx);
             let mut state = self.single.state();
             if state.has_left() && (!state.is_ended() || state.is_refused()) {
@@ -134,6 +139,14 @@ impl Driver<'_> {
                 state.end_turn();
                 return Poll::Pending;
             }
+        }
+    }
+
+    /// When it is granted: from now on everything that comes is for the other side.
+    fn enter_tunnel(&mut self) {
+        if !self.is_tunnel && self.single.state().is_tunnel() {
+            (self.is_tunnel, self.is_received) = (true, false);
+            self.body = tunnel_body();
         }
     }
 
@@ -160,6 +173,11 @@ impl Driver<'_> {
         match self.client.poll_fill(cx) {
             Poll::Pending => false,
             Poll::Ready(Ok(1..)) => true,
+            Poll::Ready(Ok(0)) if self.is_tunnel => {
+                self.is_received = true;
+                self.has_ended = true;
+                self.step(|exchange| exchange.request_came(&[], true, Instant::now()))
+            }
             Poll::Ready(Ok(0) | Err(_)) => {
                 self.is_received = true;
                 self.step(|exchange| exchange.client_gone(ErrorCode::CANCEL))

@@ -53,6 +53,8 @@ pub struct State {
     is_leaving: bool,
     /// Nobody drives it any more.
     is_over: bool,
+    /// The first deadline of an exchange.
+    deadline: Option<Instant>,
 }
 
 impl Link {
@@ -67,6 +69,7 @@ impl Link {
             written_last: 0,
             is_leaving: false,
             is_over: false,
+            deadline: None,
         };
         Rc::new(Self { state: RefCell::new(state), news: Notify::new() })
     }
@@ -94,6 +97,11 @@ impl State {
         }
         self.tickets[slot] = Some((key.id, ticket));
         self.opened_last = self.opened_last.max(key.id);
+    }
+
+    /// Somebody has to look at the exchanges by then.
+    pub fn look_before(&mut self, deadline: Instant) {
+        self.deadline = Some(self.deadline.map_or(deadline, |first| first.min(deadline)));
     }
 
     /// The exchange of a stream.
@@ -126,8 +134,14 @@ impl State {
         let is_fit = match needs {
             Needs::Stream => true,
             Needs::Proof => self.engine.has_peer_settings(),
+            Needs::Tunnel => self.engine.takes_extended_connect(),
         };
         is_fit && !self.is_leaving && self.engine.can_open().is_ok()
+    }
+
+    /// The other side has said what it takes, and tunnels are not among that.
+    pub fn lacks_tunnels(&self) -> bool {
+        self.engine.has_peer_settings() && !self.engine.takes_extended_connect()
     }
 
     pub fn is_over(&self) -> bool {
@@ -480,7 +494,8 @@ impl<'a> Driver<'a> {
             || times.partial_since.is_some()
             || times.leaving_since.is_some()
             || self.ending.is_some();
-        if is_waiting { times.ticked + TICK } else { times.idle_since + times.idle_max }
+        let next = if is_waiting { times.ticked + TICK } else { times.idle_since + times.idle_max };
+        state.deadline.map_or(next, |deadline| deadline.min(next))
     }
 
     fn look_at_the_time(&mut self, now: Instant) {
@@ -535,8 +550,13 @@ impl<'a> Driver<'a> {
     /// Requests that nothing moved for.
     fn look_at_exchanges(&self, now: Instant) {
         let tickets: Vec<_> = self.link.state().tickets.iter().copied().flatten().collect();
+        self.link.state().deadline = None;
         for (_, ticket) in tickets {
             exchange::step(self.worker, ticket, |exchange| exchange.look(self.worker, now));
+            let deadline = self.worker.exchanges.with(ticket, |exchange| exchange.deadline()).flatten();
+            if let Some(deadline) = deadline {
+                self.link.state().look_before(deadline);
+            }
         }
     }
 

@@ -47,6 +47,8 @@ pub enum Needs {
     Stream,
     /// And the other side has said that it speaks HTTP/2.
     Proof,
+    /// And that it opens tunnels (RFC 8441).
+    Tunnel,
 }
 
 impl Links {
@@ -101,6 +103,11 @@ impl Links {
             if let Some(link) = self.pick(chosen.needs) {
                 return Ok(link);
             }
+            if chosen.needs == Needs::Tunnel
+                && self.links.borrow().iter().any(|link| link.state().lacks_tunnels())
+            {
+                return Err(Failure::NotTunnelled);
+            }
             if needs_proof && self.spoken.lacks_http2() {
                 return Err(Failure::NotHttp2);
             }
@@ -119,19 +126,23 @@ impl Links {
             let stream = dialed.inspect_err(|_| self.spoken.forget())?;
             let link = self.add(worker, stream, limits, load.is_some());
             if needs_proof {
-                self.prove(&link, proof_deadline).await?;
+                let is_hop = load.is_some_and(|load| !load.endpoint().is_plain());
+                self.prove(&link, is_hop, proof_deadline).await?;
             }
         }
     }
 
     /// Waits for the first word of the other side.
-    async fn prove(&self, link: &Link, deadline: Instant) -> Result<(), Failure> {
+    async fn prove(&self, link: &Link, is_hop: bool, deadline: Instant) -> Result<(), Failure> {
         loop {
             let mut news = pin!(link.news.notified());
             news.as_mut().enable();
             if link.state().engine.has_peer_settings() {
                 self.spoken.found_http2();
                 return Ok(());
+            }
+            if link.state().is_over() && is_hop {
+                return Err(Failure::ConnectFailed);
             }
             if link.state().is_over() {
                 self.spoken.found_http1_only();

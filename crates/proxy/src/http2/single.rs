@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use sinew_wire::h1::{
-    self, BodyEncoder, Framing, RequestEdits, RequestHead, ResponseEdits, ResponseHead, ResponseKind,
-    encode_local_response, encode_request, encode_response,
+    self, BodyDecoder, BodyEncoder, Framing, Limits, RequestEdits, RequestHead, ResponseEdits, ResponseHead,
+    ResponseKind, encode_local_response, encode_request, encode_response,
 };
 use sinew_wire::h2::SendError;
+use sinew_wire::websocket::{self, ACCEPT_BYTES, ACCEPT_FIELD, KEY_FIELD, accept, is_websocket};
 
 use crate::connection::{Connection, Output};
 use crate::failure::{Failure, REASON_HEADER};
@@ -18,6 +19,12 @@ use crate::failure::{Failure, REASON_HEADER};
 const OUTPUT_BYTES_MAX: usize = 32 * 1024;
 /// Received, and not yet taken by the other side.
 const HELD_BYTES_MAX: usize = 64 * 1024;
+
+/// What comes in a tunnel ends with its connection, and is as long as it likes.
+pub fn tunnel_body() -> BodyDecoder {
+    let limits = Limits { body_bytes_max: u64::MAX, ..Limits::DEFAULT };
+    BodyDecoder::new(Framing::UntilClose, &limits)
+}
 
 pub struct Single {
     state: RefCell<State>,
@@ -52,12 +59,19 @@ pub struct State {
     /// Client: the connection is not to be used once more.
     pub closes: bool,
     keep_alive: bool,
+    /// Bytes pass both ways as they are.
+    is_tunnel: bool,
+    /// What the client proves WebSocket by, and what is due for it.
+    accept: Option<[u8; ACCEPT_BYTES]>,
 }
 
 impl Single {
     /// A client, with its request.
-    pub fn client(request: &RequestHead) -> Rc<Self> {
-        Self::new(request.exchange(true), false)
+    pub fn client(request: &RequestHead, bytes: &[u8]) -> Rc<Self> {
+        let single = Self::new(request.exchange(true), false);
+        let key = request.value(bytes, KEY_FIELD).and_then(|key| key.try_into().ok());
+        single.state().accept = key.map(accept);
+        single
     }
 
     /// An upstream; `is_reused`: its connection was idle in the pool.
@@ -85,6 +99,8 @@ impl Single {
             is_refused: false,
             closes: false,
             keep_alive: false,
+            is_tunnel: false,
+            accept: None,
         };
         Rc::new(Self { state: RefCell::new(state) })
     }
@@ -137,6 +153,23 @@ impl State {
 
     pub fn is_written(&self) -> bool {
         self.out.0.is_empty() && !self.is_unflushed
+    }
+
+    pub fn is_tunnel(&self) -> bool {
+        self.is_tunnel
+    }
+
+    /// Upstream: what its 101 has to have.
+    pub fn is_accepted(&self, head: &ResponseHead, bytes: &[u8]) -> bool {
+        let is_websocket = head.upgrade.is_some_and(|upgrade| is_websocket(upgrade.of(bytes)));
+        let accept = self.accept.as_ref().map(|accept| &accept[..]);
+        is_websocket && accept.is_some() && head.value(bytes, ACCEPT_FIELD) == accept
+    }
+
+    /// What was asked for is granted.
+    pub fn open_tunnel(&mut self) {
+        self.encoder = BodyEncoder::new(Framing::UntilClose);
+        (self.is_tunnel, self.is_ended) = (true, false);
     }
 
     pub fn is_stale(&self) -> bool {
@@ -204,6 +237,21 @@ impl State {
         self.is_ended = !framing.has_body();
     }
 
+    /// The same for WebSocket that was asked for over HTTP/2.
+    pub fn send_handshake(
+        &mut self,
+        head: &RequestHead,
+        bytes: &[u8],
+        edits: &RequestEdits<'_>,
+        random: &[u8; 16],
+    ) {
+        let key = websocket::key(random);
+        self.accept = Some(accept(&key));
+        let mut append = edits.append.to_vec();
+        append.push((KEY_FIELD, &key));
+        self.send_request(head, bytes, &RequestEdits { upgrade: true, append: &append, ..*edits });
+    }
+
     /// Client: an interim or the final answer.
     pub fn send_response(
         &mut self,
@@ -215,8 +263,17 @@ impl State {
         if self.is_refused {
             return Err(SendError::Gone);
         }
-        let edits = ResponseEdits { close: self.closes, ..*edits };
+        let is_tunnel = head.kind == ResponseKind::Tunnel;
+        let mut append = edits.append.to_vec();
+        if let Some(accept) = self.accept.as_ref().filter(|_| is_tunnel) {
+            append.push((ACCEPT_FIELD, accept));
+        }
+        let edits = ResponseEdits { close: self.closes, append: &append, ..*edits };
         let sent = encode_response(head, bytes, &self.wire, &edits, &mut self.out.0);
+        if is_tunnel {
+            self.open_tunnel();
+            return Ok(());
+        }
         if head.kind == ResponseKind::Interim {
             return Ok(());
         }

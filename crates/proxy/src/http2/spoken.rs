@@ -49,11 +49,19 @@ impl Spoken {
         self.http2.get() == Some(false)
     }
 
-    /// For a request that came over HTTP/2.
-    pub fn way(&self, declared: Option<Protocol>) -> Way {
+    /// For a request that came over HTTP/2. `is_tunnel`: what speaks both opens tunnels over HTTP/1.1, as few servers offer
+    /// them over HTTP/2.
+    pub fn way(&self, declared: Option<Protocol>, is_tunnel: bool) -> Way {
         match declared {
             Some(Protocol::Http1) => Way::Http1,
             Some(protocol) if protocol.is_http2_only() => Way::Http2,
+            _ if is_tunnel => {
+                if self.lacks_http1() {
+                    Way::Http2
+                } else {
+                    Way::Http1
+                }
+            }
             _ => match self.http2.get() {
                 Some(true) => Way::Http2,
                 Some(false) => Way::Http1,

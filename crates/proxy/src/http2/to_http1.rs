@@ -3,17 +3,19 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use sinew_wire::h1::{
     BodyDecoder, BodyEvent, Framing, Limits, Parsed, ResponseHead, ResponseKind, parse_response,
 };
+use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use super::exchange::{self, Chosen, Exchange, Step, Ticket};
 use super::links::Links;
-use super::single::Single;
+use super::single::{Single, tunnel_body};
 use crate::connection::Connection;
 use crate::detection::begins_with_settings;
 use crate::failure::Failure;
@@ -32,7 +34,7 @@ pub async fn carry(worker: &Rc<Worker>, ticket: Ticket, chosen: Chosen) {
         }
     };
     let single = Single::upstream(upstream.is_reused);
-    exchange::step(worker, ticket, |exchange| exchange.open_http1(&single, load));
+    exchange::step(worker, ticket, |exchange| exchange.open_http1(worker, &single, load));
     let mut driver = Driver {
         worker,
         ticket,
@@ -41,6 +43,7 @@ pub async fn carry(worker: &Rc<Worker>, ticket: Ticket, chosen: Chosen) {
         connection: &mut upstream.connection,
         limits: snapshot.limits.wire,
         body: None,
+        is_shut: false,
         keep_alive: false,
         is_received: false,
     };
@@ -60,6 +63,8 @@ struct Driver<'a> {
     /// Of the final answer.
     body: Option<BodyDecoder>,
     keep_alive: bool,
+    /// A tunnel's end was passed on.
+    is_shut: bool,
     /// The whole answer has come.
     is_received: bool,
 }
@@ -72,7 +77,9 @@ impl Driver<'_> {
             let moved = self.write(cx) | self.read(cx);
             let mut state = self.single.state();
             if state.has_left() {
-                let is_reusable = self.is_received && self.keep_alive && state.is_sent();
+                // One that was asked to become something else may believe that it has.
+                let is_reusable =
+                    self.is_received && self.keep_alive && state.is_sent() && !state.wire.upgrade;
                 return Poll::Ready(is_reusable && self.connection.input.is_empty());
             }
             if !moved {
@@ -85,6 +92,11 @@ impl Driver<'_> {
     /// True: the request has moved.
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
         let written = self.single.state().poll_write(cx, self.connection);
+        let ends = written.is_ready() && self.single.state().is_tunnel() && self.single.state().is_sent();
+        if ends && !self.is_shut {
+            // An error here comes up again when it is read from.
+            self.is_shut = Pin::new(&mut self.connection.stream).poll_shutdown(cx).is_ready();
+        }
         written == Poll::Ready(true) && self.step(|exchange| exchange.step_request(Instant::now()))
     }
 
@@ -126,11 +138,18 @@ impl Driver<'_> {
             match parsed {
                 Ok(Parsed::Incomplete) => Ok(None),
                 Ok(Parsed::Complete { head_bytes }) => {
-                    let ends = !head.framing.has_body();
+                    let is_tunnel = head.kind == ResponseKind::Tunnel;
+                    if is_tunnel && !self.single.state().is_accepted(head, data) {
+                        return Err(());
+                    }
                     if is_followed(head, data.len() - head_bytes) {
                         return Err(());
                     }
-                    if head.kind != ResponseKind::Interim {
+                    let ends = !is_tunnel && !head.framing.has_body();
+                    if is_tunnel {
+                        self.single.state().open_tunnel();
+                        self.body = Some(tunnel_body());
+                    } else if head.kind != ResponseKind::Interim {
                         self.body = Some(BodyDecoder::new(head.framing, &self.limits));
                         (self.keep_alive, self.is_received) = (head.keep_alive, ends);
                     }

@@ -42,6 +42,8 @@ async fn what_a_call_has_of_ids_and_deadlines_stays() {
         let fields = format!(
             "{GRPC}grpc-timeout: 5S\r\nx-request-id: mine\r\ntraceparent: {trace}\r\nx-sinew-reason: forged\r\n"
         );
+        // One that has to wait for a connection has less time left.
+        client.call(b"first").await;
         let key = client.request("POST", "/a", &fields, false);
         client.send(key, b"", true);
         let answer = client.answer(key).await;

@@ -93,6 +93,30 @@ impl Peer {
         self.engine.send_request(&head, text.as_bytes(), &edits, false, end).unwrap()
     }
 
+    /// Asks for WebSocket by an extended CONNECT, as soon as that is offered.
+    pub async fn tunnel(&mut self, path: &str, fields: &str) -> StreamKey {
+        while !self.engine.takes_extended_connect() {
+            self.turn().await;
+            assert_eq!(self.event(), None);
+        }
+        let text = format!(
+            "GET {path} HTTP/1.1\r\nhost: orders\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\n{fields}\r\n"
+        );
+        self.send_head(&text, RequestEdits { upgrade: true, ..RequestEdits::default() })
+    }
+
+    pub fn connect(&mut self, authority: &str) -> StreamKey {
+        let text = format!("CONNECT {authority} HTTP/1.1\r\nhost: {authority}\r\n\r\n");
+        self.send_head(&text, RequestEdits::default())
+    }
+
+    fn send_head(&mut self, text: &str, edits: RequestEdits<'_>) -> StreamKey {
+        let mut head = RequestHead::default();
+        parse_request(text.as_bytes(), &mut HeadScan::default(), &h1::Limits::DEFAULT, &mut head).unwrap();
+        self.engine.send_request(&head, text.as_bytes(), &edits, false, false).unwrap()
+    }
+
     pub fn respond(&mut self, key: StreamKey, status: u16, fields: &[(&str, &str)], end: bool) {
         let framing = if end { Framing::None } else { Framing::Chunked };
         let mut head = ResponseHead::default();

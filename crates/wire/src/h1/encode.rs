@@ -6,6 +6,7 @@ use crate::head::{
     ResponseKind, Span, Target, Version,
 };
 use crate::text::{is_field_value, is_token, push_decimal};
+use crate::websocket::PROTOCOL;
 
 /// What was announced to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +18,8 @@ pub struct SentResponse {
 }
 
 /// Appends the request head to `out` as it goes upstream: HTTP/1.1, origin form (but for CONNECT and `OPTIONS *`),
-/// `Host` first. `bytes` are those that `head` was parsed from. Returns the framing for the [`super::BodyEncoder`].
+/// `Host` first. An extended CONNECT of HTTP/2 becomes a GET with `Upgrade`, whose key the caller has to append. `bytes` are
+/// those that `head` was parsed from. Returns the framing for the [`super::BodyEncoder`].
 pub fn encode_request(
     head: &RequestHead,
     bytes: &[u8],
@@ -25,7 +27,7 @@ pub fn encode_request(
     out: &mut Vec<u8>,
 ) -> Framing {
     let host = edits.host.unwrap_or(head.authority.of(bytes));
-    out.extend_from_slice(head.method_name.of(bytes));
+    out.extend_from_slice(if head.protocol.is_some() { b"GET" } else { head.method_name.of(bytes) });
     out.push(b' ');
     match (head.target, edits.path.unwrap_or(head.path.of(bytes))) {
         (Target::Authority, _) => out.extend_from_slice(head.authority.of(bytes)),
@@ -41,7 +43,7 @@ pub fn encode_request(
     out.extend_from_slice(host);
     out.extend_from_slice(b"\r\n");
     push_framing(out, head.framing);
-    let upgrade = head.upgrade.filter(|_| edits.upgrade);
+    let upgrade = head.upgrade.filter(|_| edits.upgrade).or(head.protocol);
     push_connection(out, edits.close, upgrade.is_some(), head.trailers);
     if let Some(upgrade) = upgrade {
         push_field(out, b"upgrade", upgrade.of(bytes));
@@ -49,6 +51,7 @@ pub fn encode_request(
     copy_fields(&head.fields, head.fields_end, bytes, edits.remove, out, |kind| match kind {
         FieldKind::Expect => head.expect_continue,
         FieldKind::Trailer => head.framing == Framing::Chunked,
+        FieldKind::WebSocketKey => head.protocol.is_none(),
         kind => kind.is_passed_on(),
     });
     append(out, edits.append);
@@ -78,15 +81,22 @@ pub fn encode_response(
         return SentResponse { framing, keep_alive };
     }
     match head.version {
+        // The answer to an extended CONNECT (RFC 8441, 5); what stands for its accept the caller has to append.
+        Version::Http2 if head.kind == ResponseKind::Tunnel && exchange.upgrade => {
+            push_status_line(out, 101, reason_phrase(101).as_bytes());
+        }
         Version::Http2 => push_status_line(out, head.status, reason_phrase(head.status).as_bytes()),
         _ => push_status_line(out, head.status, head.reason.of(bytes)),
     }
     match head.kind {
         ResponseKind::Interim => {}
         ResponseKind::Tunnel => {
-            push_connection(out, false, head.upgrade.is_some(), false);
+            let is_upgrade = head.upgrade.is_some() || (exchange.upgrade && head.version == Version::Http2);
+            push_connection(out, false, is_upgrade, false);
             if let Some(upgrade) = head.upgrade {
                 push_field(out, b"upgrade", upgrade.of(bytes));
+            } else if is_upgrade {
+                push_field(out, b"upgrade", PROTOCOL);
             }
         }
         ResponseKind::Final => {
@@ -102,7 +112,8 @@ pub fn encode_response(
     }
     copy_fields(&head.fields, head.fields_end, bytes, edits.remove, out, |kind| match kind {
         // In a response these are ordinary names.
-        FieldKind::Host | FieldKind::Expect => true,
+        FieldKind::Host | FieldKind::Expect | FieldKind::WebSocketKey => true,
+        FieldKind::WebSocketAccept => head.version != Version::Http2,
         FieldKind::Trailer => framing == Framing::Chunked,
         kind => kind.is_passed_on(),
     });
@@ -238,6 +249,7 @@ fn append(out: &mut Vec<u8>, fields: &[(&[u8], &[u8])]) {
 pub const fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Continue",
+        101 => "Switching Protocols",
         200 => "OK",
         204 => "No Content",
         304 => "Not Modified",

@@ -79,7 +79,11 @@ pub(super) fn request(
     for field in &head.fields {
         let value = field.value.of(bytes);
         match field.kind {
-            FieldKind::EndToEnd | FieldKind::Crumb | FieldKind::Trailer => {}
+            FieldKind::EndToEnd
+            | FieldKind::Crumb
+            | FieldKind::Trailer
+            | FieldKind::WebSocketKey
+            | FieldKind::WebSocketAccept => {}
             FieldKind::RequestId => request_id.note(field.value),
             FieldKind::TraceParent => traceparent.note(field.value),
             FieldKind::Host if host.is_some() => return Err(Refusal::Malformed("more than one host")),

@@ -7,10 +7,11 @@ use super::settings::WINDOW_MAX;
 use super::streams::Side;
 use crate::head::{
     Field, FieldKind, Framing, Method, RequestEdits, RequestHead, ResponseEdits, ResponseHead, ResponseKind,
-    is_forbidden_in_trailers,
+    Span, is_forbidden_in_trailers,
 };
 use crate::hpack::Encoder;
 use crate::text::{is_field_value, is_token};
+use crate::websocket::{PROTOCOL, is_websocket};
 
 /// Why no request can be sent on a connection now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +57,8 @@ impl Connection {
     }
 
     /// Client: opens a stream with a request. `bytes` are those that `head` was parsed from, by whichever engine.
-    /// `end`: nothing follows. Of `edits`, `close` and `upgrade` mean nothing here.
+    /// `end`: nothing follows. `edits.close` means nothing here; with `edits.upgrade` a request of HTTP/1.1 that has an
+    /// `Upgrade` becomes an extended CONNECT.
     pub fn send_request(
         &mut self,
         head: &RequestHead,
@@ -66,12 +68,13 @@ impl Connection {
         end: bool,
     ) -> Result<StreamKey, OpenError> {
         self.can_open()?;
-        if head.protocol.is_some() && !self.peer.extended_connect {
+        let is_extended = protocol(head, edits).is_some();
+        if is_extended && !self.peer.extended_connect {
             return Err(OpenError::NoExtendedConnect);
         }
         let id = self.next_id;
         self.next_id += 2;
-        let is_connect = head.method == Method::Connect;
+        let is_connect = is_extended || head.method == Method::Connect;
         let key = self.insert(id, Side::Head, head.method == Method::Head, is_connect);
         self.push_head(id, end, |encoder, out| push_request(head, bytes, edits, is_https, encoder, out));
         self.after_head(key, head.framing, end);
@@ -273,6 +276,11 @@ impl Connection {
     }
 }
 
+/// Of an extended CONNECT.
+fn protocol(head: &RequestHead, edits: &RequestEdits<'_>) -> Option<Span> {
+    head.protocol.or(head.upgrade.filter(|_| edits.upgrade))
+}
+
 fn push_request(
     head: &RequestHead,
     bytes: &[u8],
@@ -281,8 +289,12 @@ fn push_request(
     encoder: &mut Encoder,
     out: &mut Vec<u8>,
 ) {
-    encoder.method(head.method, head.method_name.of(bytes), out);
-    let is_plain_connect = head.method == Method::Connect && head.protocol.is_none();
+    let protocol = protocol(head, edits);
+    match protocol {
+        Some(_) => encoder.method(Method::Connect, b"CONNECT", out),
+        None => encoder.method(head.method, head.method_name.of(bytes), out),
+    }
+    let is_plain_connect = head.method == Method::Connect && protocol.is_none();
     if !is_plain_connect {
         encoder.scheme(is_https, out);
     }
@@ -293,8 +305,11 @@ fn push_request(
     if !is_plain_connect {
         push_path(head, edits.path.unwrap_or(head.path.of(bytes)), encoder, out);
     }
-    if let Some(protocol) = head.protocol {
-        encoder.field(b":protocol", protocol.of(bytes), false, out);
+    if let Some(protocol) = protocol {
+        let name = protocol.of(bytes);
+        // In `Upgrade` in any case.
+        let name = if is_websocket(name) { PROTOCOL } else { name };
+        encoder.field(b":protocol", name, false, out);
     }
     if let Framing::Length(length) = head.framing {
         push_length(length, encoder, out);

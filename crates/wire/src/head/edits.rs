@@ -9,8 +9,8 @@ pub struct RequestEdits<'a> {
     pub path: Option<&'a [u8]>,
     /// Ask the upstream to close afterwards.
     pub close: bool,
-    /// Pass `Upgrade` on, if the request has one ([`RequestHead::upgrade`]). Otherwise it is left out, and the
-    /// request is an ordinary one.
+    /// Pass `Upgrade` on, if the request has one ([`RequestHead::upgrade`]); in HTTP/2 it is an extended CONNECT. Otherwise
+    /// it is left out, and the request is an ordinary one.
     pub upgrade: bool,
     /// Names of fields to leave out, in any case.
     pub remove: &'a [&'a [u8]],

@@ -52,13 +52,16 @@ pub enum FieldKind {
     /// Passed on; known so that a proxy finds it without a search by name.
     RequestId,
     TraceParent,
+    /// Of the handshake in HTTP/1.1 alone (see [`crate::websocket`]).
+    WebSocketKey,
+    WebSocketAccept,
     /// One of several `cookie` fields of HTTP/2; a field that joins them stands at the end (RFC 9113, 8.2.3). Never
     /// passed on.
     Crumb,
 }
 
 impl FieldKind {
-    /// Whether a field of a request or a response goes on without the engine having a say.
+    /// Whether a field of a request or a response goes on without the engine having a say, in either version.
     pub(crate) const fn is_passed_on(self) -> bool {
         matches!(self, Self::EndToEnd | Self::RequestId | Self::TraceParent)
     }
@@ -80,6 +83,8 @@ impl FieldKind {
             14 if is(b"http2-settings") => Self::HopByHop,
             16 if is(b"proxy-connection") => Self::HopByHop,
             17 if is(b"transfer-encoding") => Self::TransferEncoding,
+            17 if is(crate::websocket::KEY_FIELD) => Self::WebSocketKey,
+            20 if is(crate::websocket::ACCEPT_FIELD) => Self::WebSocketAccept,
             _ => Self::EndToEnd,
         }
     }

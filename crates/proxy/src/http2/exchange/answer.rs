@@ -1,5 +1,7 @@
 //! From the upstream to the client.
 
+use std::cell::Cell;
+
 use sinew_wire::h2::{ErrorCode, SendError};
 use sinew_wire::head::{ResponseEdits, ResponseHead, ResponseKind};
 use tokio::time::Instant;
@@ -7,6 +9,7 @@ use tokio::time::Instant;
 use super::{Answer, Exchange, Step};
 use crate::exchange::BODY_BYTES_MIN;
 use crate::failure::{CONNECT_FAILED, Failure, REASON_HEADER};
+use crate::grpc::{self, STATUS_FIELD};
 use crate::snapshot::Load;
 
 impl Exchange {
@@ -19,9 +22,20 @@ impl Exchange {
         if reason == Some(CONNECT_FAILED.as_bytes()) && self.may_repeat() {
             return self.again(Failure::ConnectFailed);
         }
+        let is_open = head.kind == ResponseKind::Tunnel;
+        if self.is_tunnel && !is_open && (200..300).contains(&head.status) {
+            // Over HTTP/2 the client would take it for an open tunnel.
+            return self.fail(Failure::NotTunnelled);
+        }
         (self.status, self.moved_at) = (head.status, now);
+        if self.is_tunnel && !is_open {
+            self.request_unwanted();
+        }
         if let Some(endpoint) = self.load.as_ref().map(Load::endpoint) {
             endpoint.answered(now);
+        }
+        if self.is_grpc && end {
+            self.grpc_status = head.value(bytes, STATUS_FIELD).map(grpc::status);
         }
         self.departing = None;
         self.request.keep_no_more();
@@ -38,7 +52,11 @@ impl Exchange {
         if end {
             self.answer.done();
         }
-        if end || sent.is_err() { Step::Over } else { Step::GoesOn }
+        match end || sent.is_err() {
+            true => Step::Over,
+            false if is_open => self.step_request(now),
+            false => Step::GoesOn,
+        }
     }
 
     fn interim_came(&mut self, head: &ResponseHead, bytes: &[u8]) -> Step {
@@ -70,12 +88,21 @@ impl Exchange {
         now: Instant,
     ) -> Step {
         self.moved_at = now;
-        if !self.is_head_sent {
+        let status = Cell::new(None);
+        let trailers = trailers.inspect(|(name, value)| {
+            if name.eq_ignore_ascii_case(STATUS_FIELD) {
+                status.set(Some(grpc::status(value)));
+            }
+        });
+        let step = if self.is_head_sent {
+            let passed = self.client.send(|to| self.answer.pass_trailers(trailers, to));
+            self.answer_passed(passed)
+        } else {
             self.answer.end_with(trailers);
-            return Step::GoesOn;
-        }
-        let passed = self.client.send(|to| self.answer.pass_trailers(trailers, to));
-        self.answer_passed(passed)
+            Step::GoesOn
+        };
+        self.grpc_status = self.grpc_status.or(status.get());
+        step
     }
 
     /// The client takes more of the answer.
@@ -102,6 +129,9 @@ impl Exchange {
             self.is_head_sent = true;
             if sent.is_err() {
                 return Step::Over;
+            }
+            if self.is_tunnel {
+                self.step_request(now);
             }
         }
         if !self.is_head_sent {

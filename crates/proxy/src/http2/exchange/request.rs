@@ -6,21 +6,23 @@ use sinew_wire::h2::SendError;
 use sinew_wire::head::Framing;
 use tokio::time::Instant;
 
-use super::{Departing, Exchange, Step};
+use super::{Departing, Exchange, Step, with_edits};
 use crate::exchange::BODY_BYTES_MIN;
 use crate::failure::Failure;
 use crate::http2::end::End;
 use crate::http2::single::Single;
 use crate::snapshot::Load;
+use crate::worker::Worker;
 
 /// A request whose body is longer cannot be sent again.
 const REPLAY_BYTES_MAX: usize = 16 * 1024;
 
 impl Exchange {
     /// To an upstream that speaks HTTP/1.1.
-    pub fn open_http1(&mut self, single: &Rc<Single>, load: Option<Load>) -> Step {
+    pub fn open_http1(&mut self, worker: &Worker, single: &Rc<Single>, load: Option<Load>) -> Step {
         let is_whole = self.request.is_kept() && self.request.is_ended() && !self.request.has_trailers();
         let length = self.request.len() as u64;
+        let (timeout, is_tunnel) = (self.timeout_left(), self.is_tunnel);
         let Some(Departing { head, bytes, plan: Some(plan) }) = &mut self.departing else {
             return self.fail(Failure::UpstreamGone);
         };
@@ -28,7 +30,13 @@ impl Exchange {
         if is_whole && head.framing == Framing::Chunked {
             head.framing = Framing::Length(length);
         }
-        plan.with_edits(|edits| single.state().send_request(head, bytes, edits));
+        with_edits(plan, timeout, |edits| match is_tunnel {
+            true => {
+                let random = worker.with_random(|random| random.bytes());
+                single.state().send_handshake(head, bytes, edits, &random);
+            }
+            false => single.state().send_request(head, bytes, edits),
+        });
         let ends = self.request.is_empty_at_end();
         self.opened(End::Http1(single.clone()), load, ends)
     }
@@ -37,13 +45,13 @@ impl Exchange {
     pub fn request_came(&mut self, data: &[u8], end: bool, now: Instant) -> Step {
         self.metrics.sent_bytes.add(data.len() as u64);
         self.body_bytes += data.len();
-        if end || self.body_bytes >= BODY_BYTES_MIN {
+        if end || self.is_tunnel || self.body_bytes >= BODY_BYTES_MIN {
             self.body_bytes = 0;
             self.moved_at = now;
         }
         let passed = match &self.upstream {
-            Some(upstream) => upstream.send(|to| self.request.pass(data, end, to)),
-            None => {
+            Some(upstream) if !self.holds_request() => upstream.send(|to| self.request.pass(data, end, to)),
+            _ => {
                 self.request.push(data, end);
                 Ok(0)
             }
@@ -72,13 +80,20 @@ impl Exchange {
 
     /// The upstream takes more of the request.
     pub fn step_request(&mut self, now: Instant) -> Step {
-        let Some(upstream) = &self.upstream else { return Step::GoesOn };
+        let Some(upstream) = self.upstream.as_ref().filter(|_| !self.holds_request()) else {
+            return Step::GoesOn;
+        };
         let passed = upstream.send(|to| self.request.pump(to));
         if self.request.len() > REPLAY_BYTES_MAX {
             self.request.keep_no_more();
         }
         self.moved_at = self.moved_at.max(now);
         self.request_passed(passed)
+    }
+
+    /// Nothing goes into a tunnel that is not open.
+    fn holds_request(&self) -> bool {
+        self.is_tunnel && self.status == 0
     }
 
     pub(super) fn request_passed(&mut self, passed: Result<usize, SendError>) -> Step {
