@@ -8,6 +8,9 @@ mod properties;
 #[path = "../../../fuzz/src/h2.rs"]
 mod h2;
 
+#[path = "../../../fuzz/src/versions.rs"]
+mod versions;
+
 fn replay(target: &str, property: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
     let mut count = 0;
@@ -52,4 +55,14 @@ fn http2_servers() {
 #[test]
 fn field_blocks() {
     replay("hpack", h2::hpack);
+}
+
+#[test]
+fn messages_between_versions() {
+    replay("versions", versions::differential);
+}
+
+#[test]
+fn handshakes_of_websocket() {
+    replay("websocket", versions::handshake);
 }
