@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use crate::PublishedSockets;
 use crate::connection::Connection;
 use crate::outbound::{next_client, serve_service};
-use crate::worker::{Admitted, Worker};
+use crate::worker::Worker;
 
 /// The published ports that are served.
 pub struct Gateway {
@@ -94,15 +94,19 @@ impl Gateway {
 async fn accept(worker: Rc<Worker>, listener: Rc<TcpListener>, published: Rc<RefCell<Published>>) {
     loop {
         let (stream, admitted) = next_client(&worker, &listener).await;
-        let published = published.borrow().clone();
-        tokio::task::spawn_local(serve(worker.clone(), admitted, stream, published));
+        let (worker, published) = (worker.clone(), published.clone());
+        tokio::task::spawn_local(async move {
+            let _admitted = admitted;
+            let served = serve(worker, stream, &published.borrow());
+            served.await;
+        });
     }
 }
 
-async fn serve(worker: Rc<Worker>, _admitted: Admitted, stream: TcpStream, published: Published) {
+fn serve(worker: Rc<Worker>, stream: TcpStream, published: &Published) -> impl Future<Output = ()> + use<> {
     let snapshot = worker.snapshot();
     let client = Connection::new(stream.into(), snapshot.limits.wire.head_bytes_max);
     let declared = snapshot.destination(&published.service).and_then(|known| known.protocol(published.port));
     let protocol = published.protocol.or(declared);
-    serve_service(worker, snapshot, client, published.service, published.port, protocol).await;
+    serve_service(worker, snapshot, client, published.service.clone(), published.port, protocol)
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use sinew_spec::name::{ServiceName, SpiffeId};
-use sinew_telemetry::{Outcome, RouteMetrics};
+use sinew_telemetry::{InFlight, Outcome, RouteMetrics};
 use sinew_transport::copy::{Early, both_ways};
 use sinew_wire::h1::{
     BodyDecoder, Downstream, Method, Parsed, RequestEdits, RequestHead, ResponseEdits, encode_local_response,
@@ -59,7 +59,14 @@ pub enum Next {
     Close,
     /// The client has to see that its answer is not whole.
     Cut,
+    /// Nothing was under way.
+    End,
+    /// It has begun with the preface.
+    Http2,
 }
+
+/// What is done with a head that has come.
+type Turn<'a> = Pin<Box<dyn Future<Output = Next> + 'a>>;
 
 /// How long, and how much, a client may go on sending after its last answer.
 const LINGER: Duration = Duration::from_secs(1);
@@ -68,40 +75,42 @@ const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// After a hand-over, how long a client's connection waits for a request. Its successor knows newer configurations.
 const HANDED_OVER_IDLE: Duration = Duration::from_secs(5);
 
-/// Serves a client's connection until it ends.
-pub async fn serve(flow: &Flow, client: Connection) {
-    let snapshot = flow.worker.snapshot();
-    let _on_route = flow.route(&snapshot).ok().map(|(_, metrics)| OnRoute::new(&metrics));
-    drop(snapshot);
-    serve_counted(flow, client).await;
-}
-
-/// Like [`serve`], for a connection that is counted on its route already.
-pub async fn serve_counted(flow: &Flow, mut client: Connection) {
-    let (phase_changed, sleep) = (pin!(flow.worker.phase_changed()), pin!(sleep_until(Instant::now())));
-    let mut waits = Waits::new(flow, phase_changed, sleep);
-    // Whoever connects while we drain does not know yet: one request is served, and its answer says that we close.
-    let mut is_late = flow.worker.current_phase().inbound_draining;
-    let mut since = Instant::now();
-    loop {
-        let next = match next_head(&mut waits, &mut client, since, is_late).await {
-            // Boxed: three times as large as all that a connection needs while it waits.
-            Ok(Some(come)) => Box::pin(request(flow, &mut client, come, &mut waits.timer)).await,
-            Ok(None) => return close(client).await,
-            // To the parser a malformed request; boxed, as most clients speak HTTP/1.1.
-            Err(_) if has_preface(&client) => return Box::pin(http2::serve(flow, client)).await,
-            Err(failure) => refuse_head(flow, &mut client, failure).await,
-        };
-        match next {
-            Next::Continue(now) => {
-                is_late = false;
-                since = now;
-                client.rest();
+/// Serves a client's connection until it ends. `on_route`: it is counted on its route already.
+#[allow(clippy::manual_async_fn, reason = "an `async fn` holds its arguments twice")]
+pub fn serve(flow: &Flow, mut client: Connection, on_route: Option<OnRoute>) -> impl Future<Output = ()> {
+    async move {
+        let _on_route = on_route.or_else(|| flow.count());
+        let (phase_changed, sleep) = (pin!(flow.worker.phase_changed()), pin!(sleep_until(Instant::now())));
+        let mut waits = Waits::new(flow, phase_changed, sleep);
+        // Whoever connects while we drain does not know yet: one request is served, and its answer says that we close.
+        let mut is_late = flow.worker.current_phase().inbound_draining;
+        let mut since = Instant::now();
+        loop {
+            // What follows is boxed: it is larger than all that a connection needs while it waits.
+            let next = match next_head(&mut waits, &mut client, since, is_late).await {
+                Ok(Some(come)) => request(flow, &mut client, come, &mut waits.timer),
+                Ok(None) => at_once(Next::End),
+                // To the parser a malformed request.
+                Err(_) if has_preface(&client) => at_once(Next::Http2),
+                Err(failure) => Box::pin(refuse_head(flow, &mut client, failure)),
+            };
+            match next.await {
+                Next::Continue(now) => {
+                    is_late = false;
+                    since = now;
+                    client.rest();
+                }
+                Next::End => return Box::pin(close(client)).await,
+                Next::Close => return Box::pin(linger(client)).await,
+                Next::Cut => return client.stream.abort(),
+                Next::Http2 => return Box::pin(http2::serve(flow, client)).await,
             }
-            Next::Close => return linger(client).await,
-            Next::Cut => return client.stream.abort(),
         }
     }
+}
+
+fn at_once<'a>(next: Next) -> Turn<'a> {
+    Box::pin(std::future::ready(next))
 }
 
 /// HTTP/2 with prior knowledge (RFC 9113, 3.4), or the beginning of it.
@@ -162,18 +171,17 @@ async fn next_head(
     is_late: bool,
 ) -> Result<Option<Come>, Failure> {
     let flow = waits.flow;
-    let (wire, idle_timeout, header_timeout) = {
-        let limits = &flow.worker.snapshot().limits;
-        let wire = if flow.is_inbound() { limits.hop_wire } else { limits.wire };
-        (wire, limits.idle_timeout, limits.header_timeout)
-    };
     let mut head_began = (!client.input.is_empty()).then_some(since);
     let mut now = since;
     loop {
         // Whoever waits for a first byte holds no memory for a head.
         if !client.input.is_empty() {
             let mut head = spare_head();
-            let parsed = parse_request(client.input.data(), &mut client.scan, &wire, &mut head);
+            let parsed = {
+                let limits = &flow.worker.snapshot().limits;
+                let wire = if flow.is_inbound() { &limits.hop_wire } else { &limits.wire };
+                parse_request(client.input.data(), &mut client.scan, wire, &mut head)
+            };
             match parsed.map_err(Failure::Rejected)? {
                 Parsed::Complete { head_bytes } => return Ok(Some(Come { head, head_bytes, at: now })),
                 Parsed::Incomplete => give_back(head),
@@ -183,9 +191,12 @@ async fn next_head(
         if head_began.is_none() && (flow.closes_idle(phase, is_late) || flow.worker.closes_idle(since)) {
             return Ok(None);
         }
-        let deadline = match head_began {
-            Some(began) => began + header_timeout,
-            None => flow.idle_deadline(phase, since, idle_timeout),
+        let deadline = {
+            let limits = &flow.worker.snapshot().limits;
+            match head_began {
+                Some(began) => began + limits.header_timeout,
+                None => flow.idle_deadline(phase, since, limits.idle_timeout),
+            }
         };
         let event = poll_fn(|cx| {
             if let Poll::Ready(read) = client.poll_fill(cx) {
@@ -209,16 +220,17 @@ async fn next_head(
     }
 }
 
-/// The life of a request, from its complete head to the last byte of its answer.
-async fn request(flow: &Flow, client: &mut Connection, come: Come, timer: &mut Timer<'_>) -> Next {
+/// The life of a request, from its complete head to the last byte of its answer. What is decided at once is no part of
+/// the future, which is to be small: there is one for each request that waits.
+fn request<'a>(flow: &'a Flow, client: &'a mut Connection, come: Come, timer: &'a mut Timer<'_>) -> Turn<'a> {
     let Come { head, head_bytes, at: began } = come;
     let snapshot = flow.worker.snapshot(); // one configuration from start to end
     let (target, metrics) = match flow.route(&snapshot) {
         Ok(route) => route,
-        Err(failure) => return refuse_head(flow, client, failure).await,
+        Err(failure) => return Box::pin(refuse_head(flow, client, failure)),
     };
     if target.wants_http2(&snapshot) {
-        return Box::pin(request_over_http2(flow, client, head, head_bytes, &snapshot, timer, began)).await;
+        return Box::pin(request_over_http2(flow, client, head, head_bytes, snapshot, timer, began));
     }
     let in_flight = metrics.begin();
     let planned = flow.plan(&snapshot, &head, client.input.data());
@@ -226,40 +238,78 @@ async fn request(flow: &Flow, client: &mut Connection, come: Come, timer: &mut T
     client.input.consume(head_bytes);
     client.rest(); // nothing is held while the upstream works
     give_back(head);
-    let departing = match departing {
-        Ok(departing) => departing,
-        Err(failure) => return fail(client, None, &metrics, failure, began).await,
-    };
-    let mut exchange = Exchange::new(departing, &snapshot.limits, &metrics, began);
-    let mut tries = Tries::new(began, exchange.is_harmless());
-    let result = loop {
-        let mut upstream = match target.reach(&flow.worker, &snapshot, &mut tries).await {
-            Ok(upstream) => upstream,
-            Err(failure) => break Err(failure),
+    match departing {
+        Ok(departing) => {
+            let exchange = Exchange::new(departing, &snapshot.limits, &metrics, began);
+            Box::pin(carry(flow, client, snapshot, target, exchange, in_flight, timer, began))
+        }
+        Err(failure) => Box::pin(async move {
+            let _in_flight = in_flight;
+            fail(client, None, &metrics, failure, began).await
+        }),
+    }
+}
+
+/// A request that is on its way, until its answer is.
+#[allow(clippy::manual_async_fn, reason = "an `async fn` holds its arguments twice")]
+#[allow(clippy::too_many_arguments, reason = "each is a part of the request's life")]
+fn carry<'a>(
+    flow: &'a Flow,
+    client: &'a mut Connection,
+    snapshot: Rc<Snapshot>,
+    target: Target,
+    mut exchange: Exchange,
+    in_flight: InFlight,
+    timer: &'a mut Timer<'_>,
+    began: Instant,
+) -> impl Future<Output = Next> {
+    async move {
+        let in_flight = in_flight;
+        let metrics = target.metrics();
+        let done = match relay(flow, &snapshot, &target, client, &mut exchange, timer, began).await {
+            Ok((ended, upstream)) => {
+                finish(client, &mut exchange, ended, upstream, metrics, began, &snapshot)
+            }
+            Err(Failure::NotHttp1) if exchange.can_go_elsewhere() => {
+                target.found_http2_only();
+                drop(in_flight);
+                Err(Box::pin(again_over_http2(flow, client, exchange, &snapshot, metrics, timer, began))
+                    as Turn<'_>)
+            }
+            Err(failure) => Err(Box::pin(fail(client, Some(&exchange), metrics, failure, began)) as Turn<'_>),
         };
+        match done {
+            Ok(next) => next,
+            Err(turn) => turn.await,
+        }
+    }
+}
+
+/// Reaches an upstream and has it answer; another one, if that may be.
+async fn relay(
+    flow: &Flow,
+    snapshot: &Snapshot,
+    target: &Target,
+    client: &mut Connection,
+    exchange: &mut Exchange,
+    timer: &mut Timer<'_>,
+    began: Instant,
+) -> Result<(Ended, Upstream), Failure> {
+    let mut tries = Tries::new(began, exchange.is_harmless());
+    loop {
+        let mut upstream = target.reach(&flow.worker, snapshot, &mut tries).await?;
         match exchange.relay(flow, client, &mut upstream.connection, timer).await {
-            Ok(ended) => break Ok((ended, upstream)),
+            Ok(ended) => return Ok((ended, upstream)),
             Err(failure) if exchange.may_repeat(failure, upstream.is_reused) => {
-                metrics.retries.increment();
-                if let Err(failure) = upstream.give_up(&mut tries, failure) {
-                    break Err(failure);
-                }
+                target.metrics().retries.increment();
+                upstream.give_up(&mut tries, failure)?;
                 exchange.rewind();
             }
             Err(failure) => {
                 target.blame(upstream.load(), failure);
-                break Err(failure);
+                return Err(failure);
             }
         }
-    };
-    match result {
-        Ok((ended, upstream)) => finish(client, exchange, ended, upstream, &metrics, began, &snapshot).await,
-        Err(Failure::NotHttp1) if exchange.can_go_elsewhere() => {
-            target.found_http2_only();
-            drop(in_flight);
-            Box::pin(again_over_http2(flow, client, exchange, &snapshot, &metrics, timer, began)).await
-        }
-        Err(failure) => fail(client, Some(exchange), &metrics, failure, began).await,
     }
 }
 
@@ -269,22 +319,22 @@ async fn request_over_http2(
     client: &mut Connection,
     head: RequestHead,
     head_bytes: usize,
-    snapshot: &Rc<Snapshot>,
+    snapshot: Rc<Snapshot>,
     timer: &mut Timer<'_>,
     began: Instant,
 ) -> Next {
     let bytes = &client.input.data()[..head_bytes];
-    let plan = match flow.plan(snapshot, &head, bytes) {
+    let plan = match flow.plan(&snapshot, &head, bytes) {
         Ok(plan) => plan,
         Err(failure) => return refuse_head(flow, client, failure).await,
     };
     let body = BodyDecoder::new(head.framing, &snapshot.limits.wire);
-    let host = flow.service_name(snapshot).as_str().as_bytes();
+    let host = flow.service_name(&snapshot).as_str().as_bytes();
     let departing = http2::Departing::of_http1(head, bytes, host);
     client.input.consume(head_bytes);
     client.rest();
     let request = from_http1::Request { departing, plan, sent: None, body };
-    from_http1::carry(flow, snapshot, client, request, timer, began).await
+    from_http1::carry(flow, &snapshot, client, request, timer, began).await
 }
 
 /// An upstream that was sent a request over HTTP/1.1 speaks HTTP/2 alone.
@@ -368,6 +418,11 @@ impl Flow {
         }
     }
 
+    /// One more connection on its route.
+    fn count(&self) -> Option<OnRoute> {
+        self.route(&self.worker.snapshot()).ok().map(|(_, metrics)| OnRoute::new(&metrics))
+    }
+
     /// Asked for every request, so that a changed policy reaches connections that live long.
     fn authorize(&self, snapshot: &Snapshot) -> Result<(), Failure> {
         match &self.side {
@@ -422,28 +477,21 @@ impl Flow {
     }
 }
 
-/// After the answer's last byte (or a tunnel's head).
-async fn finish(
-    client: &mut Connection,
-    mut exchange: Exchange,
+/// After the answer's last byte (or a tunnel's head). `Err`: something is left to be done.
+fn finish<'a>(
+    client: &'a mut Connection,
+    exchange: &'a mut Exchange,
     ended: Ended,
     upstream: Upstream,
-    metrics: &Arc<RouteMetrics>,
+    metrics: &'a Arc<RouteMetrics>,
     began: Instant,
-    snapshot: &Snapshot,
-) -> Next {
+    snapshot: &'a Snapshot,
+) -> Result<Next, Turn<'a>> {
     let now = Instant::now();
     metrics.record(Outcome::Answered { status: ended.status }, now.saturating_duration_since(began));
     upstream.answered(now);
     if ended.is_tunnel {
-        let (mut upstream, _load) = upstream.into_tunnel();
-        let early = Early { client: client.take_input(), upstream: upstream.take_input() };
-        let idle = snapshot.limits.tcp_idle_timeout;
-        drop(exchange);
-        let (copied, _ended) = both_ways(&mut client.stream, &mut upstream.stream, early, idle).await;
-        metrics.sent_bytes.add(copied.to_upstream);
-        metrics.received_bytes.add(copied.to_client);
-        return Next::Close;
+        return Err(Box::pin(tunnel(client, upstream, metrics, snapshot)));
     }
     if ended.is_upstream_reusable {
         upstream.put_back(now);
@@ -451,10 +499,25 @@ async fn finish(
         drop(upstream);
     }
     match ended.downstream {
-        Downstream::Continue => Next::Continue(now),
-        Downstream::Drain { bytes_max } => drain(client, &mut exchange, bytes_max, snapshot).await,
-        Downstream::Close => Next::Close,
+        Downstream::Continue => Ok(Next::Continue(now)),
+        Downstream::Drain { bytes_max } => Err(Box::pin(drain(client, exchange, bytes_max, snapshot))),
+        Downstream::Close => Ok(Next::Close),
     }
+}
+
+async fn tunnel(
+    client: &mut Connection,
+    upstream: Upstream,
+    metrics: &RouteMetrics,
+    snapshot: &Snapshot,
+) -> Next {
+    let (mut upstream, _load) = upstream.into_tunnel();
+    let early = Early { client: client.take_input(), upstream: upstream.take_input() };
+    let idle = snapshot.limits.tcp_idle_timeout;
+    let (copied, _ended) = both_ways(&mut client.stream, &mut upstream.stream, early, idle).await;
+    metrics.sent_bytes.add(copied.to_upstream);
+    metrics.received_bytes.add(copied.to_client);
+    Next::Close
 }
 
 /// Reads and discards what is left of a request's body.
@@ -486,12 +549,12 @@ async fn drain(
 /// The request has no answer of its upstream: the proxy answers itself, where the client has not seen a head yet.
 async fn fail(
     client: &mut Connection,
-    exchange: Option<Exchange>,
+    exchange: Option<&Exchange>,
     metrics: &Arc<RouteMetrics>,
     failure: Failure,
     began: Instant,
 ) -> Next {
-    let head_sent = exchange.as_ref().is_some_and(Exchange::is_answer_begun);
+    let head_sent = exchange.is_some_and(Exchange::is_answer_begun);
     let status = (!head_sent && failure.status() != 0).then(|| failure.status());
     metrics.record(Outcome::Failed { failure: failure.label(), status }, began.elapsed());
     if status.is_none() {
@@ -500,7 +563,7 @@ async fn fail(
     let Some(exchange) = exchange else { return answer(client, None, failure, true).await };
     let rejected = matches!(failure, Failure::Rejected(_) | Failure::BodyTimeout);
     let close = rejected || exchange.downstream() != Downstream::Continue;
-    answer(client, Some(&exchange), failure, close).await
+    answer(client, Some(exchange), failure, close).await
 }
 
 /// A request whose head is not usable, or whose destination is gone.

@@ -64,7 +64,7 @@ async fn serve(worker: Rc<Worker>, _admitted: Admitted, raw: Raw) {
         Alpn::Http => {
             let client = Connection::new(stream, snapshot.limits.wire.head_bytes_max);
             drop(snapshot);
-            http::serve(&Flow { worker, side: Side::Inbound { peer, port } }, client).await;
+            http::serve(&Flow { worker, side: Side::Inbound { peer, port } }, client, None).await;
         }
         Alpn::Http2 => {
             let client = Connection::new(stream, snapshot.limits.wire.head_bytes_max);

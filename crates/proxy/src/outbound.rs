@@ -62,47 +62,54 @@ async fn serve(worker: Rc<Worker>, _admitted: Admitted, stream: TcpStream, meant
             let service = destination.service.clone();
             serve_service(worker, snapshot, client, service, meant.port(), protocol).await;
         }
-        Found::Egress(egress) => serve_egress(&worker, &snapshot, client, &egress, meant.ip()).await,
-        Found::Resolver => dns::serve_stream(&worker, client).await,
+        // Boxed, as they are larger than what an HTTP client needs.
+        Found::Egress(egress) => {
+            Box::pin(serve_egress(&worker, &snapshot, client, &egress, meant.ip())).await
+        }
+        Found::Resolver => Box::pin(dns::serve_stream(&worker, client)).await,
         Found::Nothing => refuse(&worker, &client.stream, Some(meant)),
     }
 }
 
-/// A client of `service`: from our own application, or from a published port.
-pub async fn serve_service(
+/// A client of `service`: from our own application, or from a published port. No `async fn`, which would hold its
+/// arguments twice for as long as the connection lives.
+pub fn serve_service(
     worker: Rc<Worker>,
     snapshot: Rc<Snapshot>,
     client: Connection,
     service: ServiceName,
     port: u16,
     protocol: Option<Protocol>,
-) {
-    let Some(destination) = snapshot.destination(&service).cloned() else {
-        return client.stream.abort();
-    };
-    let target = Target::Service { destination, port };
+) -> impl Future<Output = ()> {
+    let destination = snapshot.destination(&service).cloned();
     let flow = Flow { worker, side: Side::Outbound { service, port } };
-    match protocol {
-        // What is not HTTP is refused there.
-        Some(protocol) if protocol.is_http() => {
-            drop((snapshot, target));
-            http::serve(&flow, client).await;
-        }
-        // What only others need is boxed, so that it is no part of every HTTP client's memory.
-        Some(_) => {
-            let _on_route = OnRoute::new(target.metrics());
-            Box::pin(tcp::serve(&flow.worker, &snapshot, &target, client)).await;
-        }
-        None => {
-            let detected = Box::pin(detection::serve(&flow.worker, &snapshot, &target, client)).await;
-            drop((snapshot, target));
-            match detected {
-                Some(Http { client, on_route: None }) => http::serve(&flow, client).await,
-                Some(Http { client, on_route: Some(_on_route) }) => http::serve_counted(&flow, client).await,
-                None => {}
+    async move {
+        let Some(destination) = destination else {
+            return client.stream.abort();
+        };
+        let (client, on_route) = match protocol {
+            // What is not HTTP is refused there.
+            Some(protocol) if protocol.is_http() => (client, None),
+            // What only others need is boxed, so that it is no part of every HTTP client's memory.
+            Some(_) => {
+                let target = Target::Service { destination, port };
+                return Box::pin(serve_tcp(&flow.worker, &snapshot, &target, client)).await;
             }
-        }
+            None => {
+                let target = Target::Service { destination, port };
+                let detected = Box::pin(detection::serve(&flow.worker, &snapshot, &target, client)).await;
+                let Some(Http { client, on_route }) = detected else { return };
+                (client, on_route)
+            }
+        };
+        drop(snapshot);
+        http::serve(&flow, client, on_route).await;
     }
+}
+
+async fn serve_tcp(worker: &Worker, snapshot: &Snapshot, target: &Target, client: Connection) {
+    let _on_route = OnRoute::new(target.metrics());
+    tcp::serve(worker, snapshot, target, client).await;
 }
 
 /// A declared destination outside the mesh, dialed from the host's network.

@@ -67,7 +67,8 @@ impl Pool {
             Err(_) if self.pending.get() >= self.bounds.pending_max => return Err(Failure::Overload),
             Err(_) => {
                 let _pending = Pending::new(&self.pending);
-                match timeout_at(deadline, permits.acquire_owned()).await {
+                // Boxed: few requests wait here.
+                match Box::pin(timeout_at(deadline, permits.acquire_owned())).await {
                     Ok(Ok(permit)) => permit,
                     Ok(Err(_)) | Err(_) => return Err(Failure::Overload),
                 }

@@ -106,6 +106,7 @@ async fn run_instance(bootstrap: Bootstrap) -> anyhow::Result<()> {
     let (identity_in, identity) = watch::channel(None);
     tokio::task::spawn_local(take_identities(feed.identities.clone(), identity_in));
     let (applied, applied_out) = watch::channel(Applied::default());
+    tokio::task::spawn_local(settle(applied_out.clone()));
     tokio::task::spawn_local(acknowledge(feed.clone(), applied_out));
     tokio::task::spawn_local(tell_troubles(feed.troubles.clone()));
     let (gate, taken) = match succession {
@@ -192,6 +193,13 @@ async fn take_identities(
         if from.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// What only starting needed is let go when the first configuration is served.
+async fn settle(mut applied: watch::Receiver<Applied>) {
+    if applied.wait_for(|applied| applied.revision > 0).await.is_ok() {
+        crate::sys::let_go_of_startup_code();
     }
 }
 

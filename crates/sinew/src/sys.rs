@@ -14,3 +14,27 @@ pub fn keep_heap_small() {
         unsafe { libc::mallopt(parameter, value) };
     }
 }
+
+/// Unmaps the pages of our own code, once everything is running: half of what was mapped has done its work by then
+/// (parsers of arguments and configurations, certificates). What is called again comes back from the page cache with the
+/// next call. The rest counts as memory of this process no longer, and is the first to go where memory is short.
+#[cfg(target_os = "linux")]
+pub fn let_go_of_startup_code() {
+    let here = let_go_of_startup_code as *const () as usize;
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let code = maps.lines().find_map(|line| {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        let (start, end) = (address(start)?, address(end)?);
+        (rest.starts_with("r-xp") && (start..end).contains(&here)).then_some((start, end - start))
+    });
+    if let Some((start, length)) = code {
+        // SAFETY: the range is one mapping of our executable's file, private and never writable, so that no page in it
+        // differs from the file, which the kernel reads again. Nothing is freed. There is no safe wrapper.
+        unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn let_go_of_startup_code() {}

@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::ending::Endings;
-use super::{DRAIN_MAX, document, listen, memory, on_one_thread, serve};
+use super::{DRAIN_MAX, document, listen, memory, on_one_thread, serve, settle};
 use crate::failure::Failure;
 
 /// Run one proxy, from a file or for a launcher
@@ -113,6 +113,7 @@ async fn run_file(arguments: &Arguments, config: ProxyConfig, identity: Identity
     let (configs_in, configs) = watch::channel(Some(Arc::new(config)));
     let (identities_in, identities) = watch::channel(Some(Arc::new(identity)));
     let (applied, applied_out) = watch::channel(Applied::default());
+    tokio::task::spawn_local(settle(applied_out.clone()));
     tokio::task::spawn_local(tell_rejected(applied_out));
     let reload = async {
         let mut hangup = signal(SignalKind::hangup())?;
