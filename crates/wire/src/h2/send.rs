@@ -392,7 +392,7 @@ fn push_appended(fields: &[(&[u8], &[u8])], encoder: &mut Encoder, out: &mut Vec
 /// Names are in lower case in HTTP/2 (RFC 9113, 8.2), and in any in HTTP/1.1.
 fn push_field(name: &[u8], value: &[u8], never_indexed: bool, encoder: &mut Encoder, out: &mut Vec<u8>) {
     const SHORT: usize = 64;
-    if !name.iter().fold(false, |any, byte| any | byte.is_ascii_uppercase()) {
+    if !has_upper_case(name) {
         return encoder.field(name, value, never_indexed, out);
     }
     let mut short = [0; SHORT];
@@ -404,4 +404,23 @@ fn push_field(name: &[u8], value: &[u8], never_indexed: bool, encoder: &mut Enco
         }
         None => encoder.field(&name.to_ascii_lowercase(), value, never_indexed, out),
     }
+}
+
+/// Eight bytes at a time; of a byte, the highest bit says whether it is one.
+fn has_upper_case(name: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const LOW: u64 = 0x7f * ONES;
+    let is_any = |word: u64| {
+        let low = word & LOW;
+        let from_a = low + (0x80 - b'A' as u64) * ONES;
+        let behind_z = low + (0x7f - b'Z' as u64) * ONES;
+        from_a & !behind_z & !word & (0x80 * ONES) != 0
+    };
+    let (words, rest) = name.as_chunks::<8>();
+    let is_in_rest = match name.last_chunk::<8>() {
+        _ if rest.is_empty() => false,
+        Some(last) => is_any(u64::from_le_bytes(*last)),
+        None => rest.iter().any(u8::is_ascii_uppercase),
+    };
+    is_in_rest || words.iter().any(|word| is_any(u64::from_le_bytes(*word)))
 }

@@ -46,7 +46,8 @@ impl Stream {
     }
 }
 
-/// Slots, and an index from identifiers to them: open addressing, which costs little as identifiers follow each other.
+/// Slots, and an index from identifiers to them: open addressing. Identifiers follow each other, so they are spread:
+/// streams that end would have to close up a long row otherwise.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     slots: Vec<Stream>,
@@ -160,7 +161,8 @@ impl Streams {
 }
 
 const fn home(id: u32) -> usize {
-    (id >> 1) as usize
+    const FACTOR: u32 = 0x9e37_79b9;
+    ((id >> 1).wrapping_mul(FACTOR) >> 12) as usize
 }
 
 /// Why a stream is over that a frame still came for.

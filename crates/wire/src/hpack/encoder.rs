@@ -192,9 +192,13 @@ fn hash(name: &[u8], value: &[u8]) -> u64 {
         for word in words {
             hash = mix(hash, u64::from_le_bytes(*word));
         }
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        hash = mix(hash, u64::from_le_bytes(last));
+        // The last eight bytes once more cost less than the copy of a few.
+        let last = match bytes.last_chunk::<8>() {
+            _ if rest.is_empty() => continue,
+            Some(last) => u64::from_le_bytes(*last),
+            None => rest.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)),
+        };
+        hash = mix(hash, last);
     }
     hash ^ hash >> 29
 }
