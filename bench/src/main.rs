@@ -6,6 +6,7 @@
 
 mod arguments;
 mod certificates;
+mod floods;
 mod install;
 mod link;
 mod load;
@@ -72,6 +73,9 @@ fn run() -> Result<()> {
     let mut words = std::env::args().skip(1).peekable();
     if words.next_if(|word| word == "soak").is_some() {
         return soak::run(words);
+    }
+    if words.next_if(|word| word == "floods").is_some() {
+        return floods::run(words);
     }
     let arguments = match Arguments::parse(words) {
         Ok(Some(arguments)) => arguments,

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use self::clients::KINDS;
+pub use self::origin::serve;
 use crate::certificates::Certificates;
 use crate::origin::Origin;
 use crate::peers::{Kind, Peer};
@@ -137,7 +138,7 @@ fn soak(requests: u64, kinds: &[usize], program: PathBuf, folder: PathBuf) -> Re
     };
     let peer = Peer { name: "sinew".to_owned(), kind: Kind::Sinew, program, wrapper: Vec::new() };
     let (target, processes, _) = Chain::Pair.start(&bench, &peer, &Shape { cores: Cores::Both, ..SHAPE })?;
-    origin::serve(bench.origin.listeners[0].try_clone()?)?;
+    serve(bench.origin.listeners[0].try_clone()?)?;
     pause(Duration::from_secs(1));
     Held::by(&processes)?.tell("idle, nothing asked yet");
 

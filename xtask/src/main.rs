@@ -31,6 +31,7 @@ cargo xtask COMMAND
   bench      what a request costs, beside Envoy, nginx and HAProxy; `cargo xtask bench --help`
   upgrades   another build takes over what runs, 20 times under load, two of which crash
   soak       10 million requests of all kinds, and what two sidecars hold afterwards; `cargo xtask soak --help`
+  floods     hostile clients of each kind, and what others have of it; `cargo xtask floods --help`
 ";
 
 fn main() -> ExitCode {
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
             stages.run("packages", packages::install).and_then(|()| stages.run("upgrades", upgrades))
         }
         "soak" => stages.run("soak", || bench(&["soak"])),
+        "floods" => stages.run("floods", || bench(&["floods"])),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
