@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sinew_spec::application::Protocol;
 use sinew_spec::name::ServiceName;
-use sinew_transport::{Stream, original};
+use sinew_transport::{Stream, dial, original};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -126,7 +126,7 @@ async fn serve_egress(
     }
     let deadline = Instant::now() + snapshot.limits.connect_timeout;
     let dialed = match &egress.host {
-        Some(host) => timeout_at(deadline, TcpStream::connect((host.as_str(), egress.port))).await,
+        Some(host) => timeout_at(deadline, Box::pin(dial::connect(host, egress.port))).await,
         None => timeout_at(deadline, TcpStream::connect((meant, egress.port))).await,
     };
     match dialed {

@@ -7,6 +7,7 @@
 pub mod bulk;
 pub mod copy;
 pub mod descriptors;
+pub mod dial;
 pub mod frame;
 pub mod handover;
 pub mod hop;
