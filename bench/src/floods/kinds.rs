@@ -56,7 +56,7 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 const GET_BLOCK: &[u8] = b"\x82\x84\x86\x01\x06floods";
 const POST_BLOCK: &[u8] = b"\x83\x84\x86\x01\x06floods";
 const LARGE_BLOCK: &[u8] = b"\x82\x04\x06/large\x86\x01\x06floods";
-const COUNT_MAX: u32 = 100_000;
+const COUNT_MAX: u32 = 10_000_000;
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// RFC 9113, 4.1

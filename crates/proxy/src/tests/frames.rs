@@ -111,7 +111,7 @@ impl Reader {
 pub async fn flood(client: TcpStream, begin: Vec<u8>, mut each: impl FnMut(u32) -> Vec<u8> + 'static) -> u32 {
     /// Bytes of one write: several frames.
     const PIECE_BYTES_MIN: usize = 2048;
-    const COUNT_MAX: u32 = 100_000;
+    const COUNT_MAX: u32 = 10_000_000;
     let (mut from, mut to) = client.into_split();
     let sending = tokio::task::spawn_local(async move {
         let mut piece = begin;
