@@ -205,6 +205,8 @@ pub enum ProxyError {
 }
 
 /// Serves until `shutdown`. Must be polled on a tokio current_thread runtime with I/O and time; the future is not `Send`.
-pub async fn run(inputs: ProxyInputs) -> Result<(), ProxyError> {
-    LocalSet::new().run_until(run::run(inputs)).await
+///
+/// Boxed here, so that all of it is compiled in this crate, for speed, and not in the one that awaits it, for size.
+pub fn run(inputs: ProxyInputs) -> Pin<Box<dyn Future<Output = Result<(), ProxyError>>>> {
+    Box::pin(async move { LocalSet::new().run_until(run::run(inputs)).await })
 }

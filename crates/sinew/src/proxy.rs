@@ -161,7 +161,7 @@ async fn serve(
     inputs: impl FnOnce(watch::Receiver<bool>) -> ProxyInputs,
 ) -> anyhow::Result<()> {
     let (stop, shutdown) = watch::channel(false);
-    let mut run = Box::pin(sinew_proxy::run(inputs(shutdown)));
+    let mut run = sinew_proxy::run(inputs(shutdown));
     loop {
         tokio::select! {
             result = &mut run => return result.map_err(anyhow::Error::from),
