@@ -17,7 +17,7 @@ pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use list::{FieldList, ListLimits, Pseudo};
 
-/// The block cannot be decoded, and so no later one of the connection: COMPRESSION_ERROR.
+/// The block cannot be decoded, and so no later one of the connection: COMPRESSION_ERROR, but for [`EXCESSIVE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompressionError {
     /// In words, for logs: a closed set.
@@ -27,6 +27,9 @@ pub struct CompressionError {
 const fn error(reason: &'static str) -> CompressionError {
     CompressionError { reason }
 }
+
+/// It could be, and unpacks to many times what is allowed: an attack.
+pub const EXCESSIVE: CompressionError = error("field block unpacks to far more than is allowed");
 
 /// What a table counts for an entry beside its name and value (RFC 7541, 4.1).
 const ENTRY_OVERHEAD: usize = 32;

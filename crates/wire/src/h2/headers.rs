@@ -11,7 +11,7 @@ use super::receive::{LENGTH_MISMATCH, Receiving};
 use super::streams::{Ended, Side};
 use super::{Event, StreamKey};
 use crate::head::{Framing, Method, Reject, ResponseKind};
-use crate::hpack::ListLimits;
+use crate::hpack::{EXCESSIVE, ListLimits};
 
 type Handled = Result<Option<Event>, ConnectionError>;
 
@@ -98,7 +98,9 @@ impl Connection {
             Purpose::Late(_) | Purpose::Stray => ListLimits { bytes_max: 0, fields_max: 0 },
         };
         if let Err(error) = self.decoder.decode(block, &limits, &mut heads.list) {
-            return Err(connection_error(ErrorCode::COMPRESSION_ERROR, error.reason));
+            let is_bomb = error == EXCESSIVE;
+            let code = if is_bomb { ErrorCode::ENHANCE_YOUR_CALM } else { ErrorCode::COMPRESSION_ERROR };
+            return Err(connection_error(code, error.reason));
         }
         match purpose {
             Purpose::Request => self.request(id, end, depends_on_itself, heads),

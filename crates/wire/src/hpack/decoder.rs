@@ -3,7 +3,9 @@
 use super::list::{FieldList, ListLimits};
 use super::names::Checked;
 use super::table::{LINE_OVERHEAD, Line, Table};
-use super::{CompressionError, ENTRY_OVERHEAD, TABLE_BYTES_CEILING, error, huffman, integer, statics};
+use super::{
+    CompressionError, ENTRY_OVERHEAD, EXCESSIVE, TABLE_BYTES_CEILING, error, huffman, integer, statics,
+};
 
 /// The decoding half of a connection. Every block of the connection has to pass, also those of streams that nobody
 /// wants any more: each changes the table that the next needs.
@@ -41,7 +43,7 @@ impl Decoder {
     /// list; the table is right afterwards.
     ///
     /// # Errors
-    /// The connection cannot go on.
+    /// The connection cannot go on: the block is malformed, or unpacks to many times what `limits` allow.
     pub fn decode(
         &mut self,
         block: &[u8],
@@ -62,6 +64,9 @@ impl Decoder {
                 return Err(error("size update behind a field"));
             } else {
                 self.literal(block, &mut at, 4, limits, list)?;
+            }
+            if list.is_excessive(limits) {
+                return Err(EXCESSIVE);
             }
         }
         list.finish();

@@ -14,6 +14,11 @@ pub struct ListLimits {
     pub fields_max: usize,
 }
 
+/// A list of so many times the bytes that are allowed ends its connection.
+const EXCESS: usize = 4;
+/// Lists that nobody wants are allowed no bytes, and are no attack for that.
+const EXCESS_BYTES_MIN: usize = 64 * 1024;
+
 /// Values of the pseudo-fields that were there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pseudo {
@@ -73,6 +78,11 @@ impl FieldList {
         self.size += size;
         self.count += 1;
         !self.is_too_large
+    }
+
+    /// So far beyond `limits` that nobody means it: a small block that refers to a large entry again and again.
+    pub(super) fn is_excessive(&self, limits: &ListLimits) -> bool {
+        self.size > EXCESS * limits.bytes_max.max(EXCESS_BYTES_MIN)
     }
 
     pub(super) fn push(&mut self, line: Line<'_>, limits: &ListLimits) {
