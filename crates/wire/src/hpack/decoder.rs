@@ -65,7 +65,7 @@ impl Decoder {
             } else {
                 self.literal(block, &mut at, 4, limits, list)?;
             }
-            if list.is_excessive(limits) {
+            if list.is_too_large && list.is_excessive(limits) {
                 return Err(EXCESSIVE);
             }
         }
