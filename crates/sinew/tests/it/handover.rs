@@ -14,48 +14,10 @@ use sinew_testkit::load::{Load, Options};
 
 use crate::grpc::{SERVER, give_grpcio};
 use crate::harness::{Sandbox, User, binary, is_release, until};
-use crate::lifetimes::free_port;
+use crate::lifetimes::{WEB, free_port};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const RATE: u32 = 200;
-
-/// Answers requests, and echoes lines on a connection that was upgraded.
-const WEB: &str = r#"
-import socket, sys, signal, threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    def do_GET(self):
-        if self.headers.get("Upgrade"):
-            self.send_response(101)
-            self.send_header("Connection", "Upgrade")
-            self.send_header("Upgrade", "echo")
-            self.end_headers()
-            for line in self.rfile:
-                self.wfile.write(line)
-            self.close_connection = True
-            return
-        body = socket.gethostname().encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.do_GET()
-    def log_message(self, *arguments):
-        pass
-
-class Server(ThreadingHTTPServer):
-    request_queue_size = 256
-    daemon_threads = True
-
-server = Server(("0.0.0.0", 8000), Handler)
-signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
-server.serve_forever()
-"#;
 
 /// Writes requests that nobody may repeat, through two sidecars, until it is stopped.
 const CALLER: &str = r#"

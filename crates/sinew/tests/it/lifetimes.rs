@@ -14,7 +14,8 @@ use serde_json::Value;
 
 use crate::harness::{Sandbox, User, until, users, wait};
 
-/// Answers every GET and POST with its host name. On both families, like `http.server` is not.
+/// Answers every GET and POST with its host name, and echoes lines where an upgrade is asked for. On both families, like
+/// `http.server` is not.
 pub const WEB: &str = r#"
 import socket, sys, signal, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,15 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     def do_GET(self):
+        if self.headers.get("Upgrade"):
+            self.send_response(101)
+            self.send_header("Connection", "Upgrade")
+            self.send_header("Upgrade", "echo")
+            self.end_headers()
+            for line in self.rfile:
+                self.wfile.write(line)
+            self.close_connection = True
+            return
         body = socket.gethostname().encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
