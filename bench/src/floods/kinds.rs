@@ -1,11 +1,11 @@
 //! The kinds of hostile clients. A round is one connection, from beginning to end.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 pub struct Kind {
     pub name: &'static str,
@@ -145,28 +145,18 @@ fn goaway(mut bytes: &[u8]) -> Option<u32> {
     None
 }
 
-/// Heads that unpack to hundreds of thousands of bytes: each is refused, the connection goes on.
+/// Heads that unpack to hundreds of times what is allowed, by references to a large entry or in crumbs of cookies.
 fn bombs(target: SocketAddr) -> Result<()> {
-    const BOMBS: u32 = 20;
-    let mut stream = connect(target)?;
-    let mut filling = [GET_BLOCK, b"\x40\x01x\x7f\xa1\x1e"].concat();
-    filling.extend([b'y'; 4000]);
-    let mut bytes = start(0);
-    for number in 0..BOMBS {
-        let id = 2 * number + 1;
-        let bomb = if number % 2 == 0 { vec![0xbe; 16_000] } else { b"\x60\x01c".repeat(5000) };
-        bytes.extend(frame(HEADERS, END_STREAM, id, &filling));
-        (0..3).for_each(|_| bytes.extend(frame(CONTINUATION, 0, id, &bomb)));
-        bytes.extend(frame(CONTINUATION, END_HEADERS, id, &bomb));
+    let filling = [GET_BLOCK, b"\x40\x01x\x7f\xa1\x1e", &[b'y'; 4000]].concat();
+    for bomb in [vec![0xbe; 16_000], b"\x60\x01c".repeat(5000)] {
+        flood(target, &[], |count| {
+            let id = 2 * count - 1;
+            let more = frame(CONTINUATION, 0, id, &bomb).repeat(3);
+            [frame(HEADERS, END_STREAM, id, &filling), more, frame(CONTINUATION, END_HEADERS, id, &bomb)]
+                .concat()
+        })?;
     }
-    bytes.extend(frame(GOAWAY, 0, 0, &[0; 8]));
-    stream.write_all(&bytes)?;
-    stream.shutdown(Shutdown::Write)?;
-    let answers = read_to_end(stream);
-    match goaway(&answers) {
-        None | Some(0) if !answers.is_empty() => Ok(()),
-        code => bail!("told {code:?}"),
-    }
+    Ok(())
 }
 
 /// Answers that no window is open for, on as many streams as may be.
