@@ -2,19 +2,21 @@
 //! published port, not those who ask through two sidecars, not who has a long stream. A build that crashes at start
 //! changes nothing.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 use sinew_testkit::load::{Load, Options};
 
 use crate::grpc::{SERVER, give_grpcio};
-use crate::harness::{Sandbox, User, binary, is_release, until};
+use crate::harness::{Sandbox, User, is_release, until};
 use crate::lifetimes::{WEB, free_port};
+
+mod builds;
+mod faults;
+
+use builds::{Builds, daemon_log, proxies, up_with, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const RATE: u32 = 200;
@@ -93,9 +95,11 @@ print(f"words: {count} calls: {calls} failed: {len(failed)} {failed[:3]}", flush
 struct Scene {
     sandbox: Sandbox,
     port: u16,
-    builds: PathBuf,
-    count: u32,
+    builds: Builds,
 }
+
+/// The gateway's and those of five instances.
+const PROXIES: usize = 6;
 
 impl Scene {
     fn new(name: &str) -> Self {
@@ -133,49 +137,8 @@ services:
 "#
             ),
         );
-        // Where the sandbox of an ordinary user could execute it, too.
-        let builds = PathBuf::from(format!("{}-{name}", binary().display()));
-        let _ = fs::remove_dir_all(&builds);
-        fs::create_dir_all(&builds).expect("make a folder for builds");
         sandbox.sinew(&["up", "-d"]).ok();
-        Self { sandbox, port, builds, count: 0 }
-    }
-
-    /// The same program, as another build: its end differs.
-    fn build(&mut self) -> PathBuf {
-        self.count += 1;
-        let path = self.builds.join(format!("sinew{}", self.count));
-        // By other processes: a fork of a test in between would keep a descriptor for writing, and "text file busy".
-        let script = r#"cp "$1" "$2" && echo "build $3" >> "$2" && chmod 755 "$2""#;
-        let mut done = Command::new("sh");
-        done.args(["-c", script, "sh"]).arg(binary()).arg(&path).arg(self.count.to_string());
-        assert!(done.status().expect("run sh").success(), "make another build");
-        path
-    }
-
-    /// One whose proxies meet an illegal instruction as the first thing that they do.
-    fn crashing_build(&mut self) -> PathBuf {
-        let path = self.build();
-        let at = offset_of(&fs::read(&path).expect("read the program"), "sinew5proxy13run_bootstrap17h");
-        let script = r#"printf '\000\000\000\000\017\013' | tail -c "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none"#;
-        let bytes = if cfg!(target_arch = "x86_64") { "2" } else { "6" };
-        let mut done = Command::new("sh");
-        done.args(["-c", script, "sh"]).arg(&path).arg(at.to_string()).arg(bytes);
-        assert!(done.status().expect("run sh").success(), "break the build");
-        path
-    }
-
-    /// `sinew up -d`, typed with another build.
-    fn up_with(&self, build: &Path) {
-        let command = self.sandbox.command(&["up", "-d"]);
-        let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-        let mut other = Command::new(build);
-        other.args(arguments).current_dir(&self.sandbox.folder).env_clear();
-        other.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let done = other.output().expect("run up");
-        let text = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "{text}");
-        assert!(text.contains("another build of sinew"), "{text}");
+        Self { sandbox, port, builds: Builds::new(name) }
     }
 
     fn instances(&self) -> Vec<Value> {
@@ -187,66 +150,13 @@ services:
             .collect()
     }
 
-    /// Of the gateway and all sidecars, those that serve.
-    fn proxies(&self) -> Vec<i64> {
-        let run = self.sandbox.run().join(self.sandbox.folder.file_name().expect("a name"));
-        let mut pids = Vec::new();
-        for entry in fs::read_dir(run.join("i")).expect("instances").flatten() {
-            let record = fs::read(entry.path().join("instance.json")).expect("a record");
-            let record: Value = serde_json::from_slice(&record).expect("JSON");
-            pids.extend(record["sidecar"]["pid"].as_i64());
-        }
-        pids.sort_unstable();
-        pids
-    }
-
-    fn daemon_log(&self) -> String {
-        let run = self.sandbox.run().join(self.sandbox.folder.file_name().expect("a name"));
-        fs::read_to_string(run.join("daemon.log")).unwrap_or_default()
-    }
-
-    /// All proxies have become those of `build`.
-    fn wait_for(&self, build: &Path) {
-        let runs_it = |pid: &i64| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == build);
-        until("all proxies are of the new build", PATIENCE, || {
-            let proxies = self.proxies();
-            (proxies.len() == 6 && proxies.iter().all(runs_it)).then_some(())
-        });
-    }
-
     /// All have tried a build that crashes, and nothing has changed.
     fn wait_for_refusal(&self, before: &[i64], tries: usize) {
-        let count = || self.daemon_log().matches("goes on: the new one ended").count();
-        until("the new build is given up", PATIENCE, || (count() >= 6 * tries).then_some(()));
-        assert_eq!(self.proxies(), before, "{}", self.daemon_log());
+        let log = || daemon_log(&self.sandbox);
+        let count = || log().matches("goes on: the new one ended").count();
+        until("the new build is given up", PATIENCE, || (count() >= PROXIES * tries).then_some(()));
+        assert_eq!(proxies(&self.sandbox), before, "{}", log());
     }
-}
-
-impl Drop for Scene {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.builds);
-    }
-}
-
-/// Where the code of the function lies in the file, whose (mangled) name holds `name` (ELF, 64 bit, little endian).
-fn offset_of(file: &[u8], name: &str) -> usize {
-    let number = |at: usize, bytes: usize| {
-        file[at..at + bytes].iter().rev().fold(0_usize, |number, byte| number << 8 | usize::from(*byte))
-    };
-    let (table, entry_bytes, entries) = (number(0x28, 8), number(0x3a, 2), number(0x3c, 2));
-    let section = |index: usize| table + index * entry_bytes;
-    let symbols = (0..entries).map(section).find(|at| number(at + 4, 4) == 2).expect("a table of symbols");
-    let names = number(section(number(symbols + 0x28, 4)) + 0x18, 8);
-    let (start, bytes) = (number(symbols + 0x18, 8), number(symbols + 0x20, 8));
-    let is_it = |at: &usize| {
-        let text = &file[names + number(*at, 4)..];
-        let text = &text[..text.iter().position(|byte| *byte == 0).expect("an end")];
-        String::from_utf8_lossy(text).contains(name) && number(at + 16, 8) > 0
-    };
-    let symbol = (start..start + bytes).step_by(24).find(is_it).expect("the function");
-    let (address, index) = (number(symbol + 8, 8), number(symbol + 6, 2));
-    let code = section(index);
-    address - number(code + 0x10, 8) + number(code + 0x18, 8)
 }
 
 /// A connection that was upgraded, through the published port.
@@ -301,15 +211,17 @@ fn upgrade_under_load(name: &str, upgrades: usize, crashing: &[usize]) {
     let before = services(&scene);
     for round in 0..upgrades {
         if crashing.contains(&round) {
-            let tried = scene.daemon_log().matches("goes on: the new one ended").count() / 6;
-            let proxies = scene.proxies();
-            let build = scene.crashing_build();
-            scene.up_with(&build);
-            scene.wait_for_refusal(&proxies, tried + 3);
+            let log = daemon_log(&scene.sandbox);
+            let tried = log.matches("goes on: the new one ended").count() / PROXIES;
+            let before = proxies(&scene.sandbox);
+            let build = scene.builds.crashing();
+            up_with(&scene.sandbox, &build);
+            scene.wait_for_refusal(&before, tried + 3);
         } else {
-            let build = scene.build();
-            scene.up_with(&build);
-            scene.wait_for(&build);
+            let build = scene.builds.next();
+            let said = up_with(&scene.sandbox, &build);
+            assert!(said.contains("another build of sinew"), "{said}");
+            wait_for(&scene.sandbox, &build, PROXIES);
         }
         tunnel.say(&format!("after upgrade {round}"));
         loads.iter().for_each(|load| load.pass(100));
@@ -340,8 +252,8 @@ fn upgrade_under_load(name: &str, upgrades: usize, crashing: &[usize]) {
     let (caller, all) = said("caller", "asked: ");
     let (stream, _) = said("stream", "words: ");
     println!("{caller}\n{stream}");
-    assert_eq!(lost, [], "{}", scene.daemon_log());
-    assert!(caller.ends_with("failed: 0"), "{all}{}", scene.daemon_log());
+    assert_eq!(lost, [], "{}", daemon_log(&scene.sandbox));
+    assert!(caller.ends_with("failed: 0"), "{all}{}", daemon_log(&scene.sandbox));
     assert!(stream.contains("failed: 0 "), "{stream}");
     assert!(!stream.contains("words: 0 ") && !stream.contains("calls: 0 "), "{stream}");
     scene.sandbox.sinew(&["down"]).ok();
