@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sinew_spec::proxy::ProxyConfig;
-use sinew_telemetry::{CONTENT_TYPE, Registry};
+use sinew_telemetry::CONTENT_TYPE;
 use sinew_wire::h1::{
     BodyDecoder, Downstream, Limits, Method, Parsed, RequestHead, ResponseEdits, after_exchange,
     encode_local_response, parse_request,
@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::connection::{Connection, Output};
+use crate::workers::Registries;
 
 const CONNECTIONS_MAX: usize = 16;
 /// A client that says nothing, or does not read its answer.
@@ -22,7 +23,7 @@ const IDLE: Duration = Duration::from_secs(30);
 const LIMITS: Limits = Limits { head_bytes_max: 8 * 1024, head_fields_max: 64, ..Limits::DEFAULT };
 
 pub struct Admin {
-    pub registry: Arc<Registry>,
+    pub registries: Rc<Registries>,
     /// What requests meet; `None`: nothing is served yet.
     pub served: watch::Receiver<Option<Arc<ProxyConfig>>>,
 }
@@ -85,10 +86,10 @@ fn answer(admin: &Admin, head: &RequestHead, bytes: &[u8], out: &mut Vec<u8>) ->
     let (status, content_type, body) = match (head.method, head.path_only(bytes)) {
         (Method::Get | Method::Head, b"/metrics") => {
             let mut text = String::new();
-            admin.registry.figures().encode_prometheus(&mut text);
+            admin.registries.figures().encode_prometheus(&mut text);
             (200, CONTENT_TYPE, text.into_bytes())
         }
-        (Method::Get | Method::Head, b"/stats.json") => json(&admin.registry.figures().stats()),
+        (Method::Get | Method::Head, b"/stats.json") => json(&admin.registries.figures().stats()),
         (Method::Get | Method::Head, b"/config") => json(&admin.served.borrow().as_deref()),
         (Method::Get | Method::Head, b"/ready") if admin.served.borrow().is_some() => {
             (200, "text/plain", b"ready\n".to_vec())

@@ -11,9 +11,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
 use crate::PublishedSockets;
+use crate::arrival::Arrival;
 use crate::connection::Connection;
 use crate::outbound::{next_client, serve_service};
-use crate::worker::Worker;
+use crate::worker::{Admitted, Worker};
+use crate::workers::{Place, Workers};
 
 /// The published ports that are served.
 pub struct Gateway {
@@ -54,7 +56,7 @@ impl Gateway {
 
     /// Binds what is new and closes what is gone. Everything that cannot be bound is named in the error; the rest is
     /// served.
-    pub async fn apply(&self, worker: &Rc<Worker>, wanted: &[Published]) -> Result<(), String> {
+    pub async fn apply(&self, workers: &Rc<Workers>, wanted: &[Published]) -> Result<(), String> {
         let is_wanted = |listen: &SocketAddr| wanted.iter().any(|published| published.listen == *listen);
         self.ports.borrow_mut().retain(|listen, port| {
             if !is_wanted(listen) {
@@ -72,7 +74,7 @@ impl Gateway {
             match self.sockets.bind(published.listen).await {
                 Ok(listener) => {
                     let shared = Rc::new(RefCell::new(published.clone()));
-                    let task = tokio::task::spawn_local(accept(worker.clone(), listener, shared.clone()));
+                    let task = tokio::task::spawn_local(accept(workers.clone(), listener, shared.clone()));
                     let port = Port { task: task.abort_handle(), published: shared };
                     self.ports.borrow_mut().insert(published.listen, port);
                 }
@@ -91,16 +93,22 @@ impl Gateway {
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: Rc<TcpListener>, published: Rc<RefCell<Published>>) {
+async fn accept(workers: Rc<Workers>, listener: Rc<TcpListener>, published: Rc<RefCell<Published>>) {
     loop {
-        let (stream, admitted) = next_client(&worker, &listener).await;
-        let (worker, published) = (worker.clone(), published.clone());
-        tokio::task::spawn_local(async move {
-            let _admitted = admitted;
-            let served = serve(worker, stream, &published.borrow());
-            served.await;
-        });
+        let (stream, place) = next_client(&workers, &listener).await;
+        match place {
+            Place::Here(admitted) => begin(&workers.first, admitted, stream, &published.borrow()),
+            Place::There(other) => other.give(Arrival::published(stream, published.borrow().clone())),
+        }
     }
+}
+
+pub fn begin(worker: &Rc<Worker>, admitted: Admitted, stream: TcpStream, published: &Published) {
+    let served = serve(worker.clone(), stream, published);
+    tokio::task::spawn_local(async move {
+        let _admitted = admitted;
+        served.await;
+    });
 }
 
 fn serve(worker: Rc<Worker>, stream: TcpStream, published: &Published) -> impl Future<Output = ()> + use<> {

@@ -14,6 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 
 use crate::HopListener;
+use crate::arrival::Arrival;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::http::{self, Flow, Side};
@@ -22,12 +23,13 @@ use crate::snapshot::Snapshot;
 use crate::tcp;
 use crate::upstream::Target;
 use crate::worker::{Admitted, OnRoute, Worker};
+use crate::workers::{Place, Workers};
 
 /// After an accept that failed: descriptors have run out, most likely, and come back when connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Accepts until dropped. Above the limit of connections it does not accept: other sidecars wait, or go elsewhere.
-pub async fn accept(worker: Rc<Worker>, listener: &HopListener) {
+pub async fn accept(workers: Rc<Workers>, listener: &HopListener) {
     loop {
         let accepted = match listener {
             HopListener::Unix(listener) => listener.accept().await.map(|(stream, _)| Raw::Unix(stream)),
@@ -39,13 +41,19 @@ pub async fn accept(worker: Rc<Worker>, listener: &HopListener) {
                     // Fails only for a socket that is gone already.
                     let _ = stream.set_nodelay(true);
                 }
-                if let Some(admitted) = worker.admit() {
-                    tokio::task::spawn_local(serve(worker.clone(), admitted, raw));
+                match workers.place() {
+                    Some(Place::Here(admitted)) => begin(&workers.first, admitted, raw),
+                    Some(Place::There(other)) => other.give(Arrival::hop(raw)),
+                    None => {}
                 }
             }
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
     }
+}
+
+pub fn begin(worker: &Rc<Worker>, admitted: Admitted, raw: Raw) {
+    tokio::task::spawn_local(serve(worker.clone(), admitted, raw));
 }
 
 async fn serve(worker: Rc<Worker>, _admitted: Admitted, raw: Raw) {

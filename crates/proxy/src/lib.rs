@@ -1,16 +1,20 @@
 //! The data plane: the life of one connection or request from accept to the last byte.
 //!
 //! This crate refuses to know control planes, stores, certificate authorities and the seal's init: it is handed a
-//! configuration and an identity that change, sockets, and somebody who makes sockets inside the seal. One call of
-//! [`run`] is one worker on one thread.
+//! configuration and an identity that change, sockets, and somebody who makes sockets inside the seal. [`run`] is the
+//! first worker, on the caller's thread; it starts others where the configuration says so.
 //!
-//! Reading order: how a worker lives ([`run`]), where connections come from (`outbound`, `inbound`, `gateway`), what
+//! Reading order: how a worker lives ([`run`]), how several share the work (`workers`, `arrival`), where connections come from (`outbound`, `inbound`, `gateway`), what
 //! they speak (`detection`, `http` with the life of a request, `exchange`, `http2`, `tcp`, `udp`, `dns`), where they go
 //! (`snapshot`, `upstream`, `balance`, `outlier`, `pool`), and what holds when memory is short (`memory`).
 
 mod run;
 mod snapshot;
 mod worker;
+
+mod arrival;
+mod shared;
+mod workers;
 
 mod gateway;
 mod inbound;
@@ -75,6 +79,7 @@ pub struct ProxyInputs {
     /// True (or a dropped sender): stop accepting, let what is in flight end within `drain_max`, return.
     pub shutdown: watch::Receiver<bool>,
     pub memory: Memory,
+    pub threads: Threads,
     pub drain_max: Duration,
     /// Other processes that want to serve in our place, one after the other.
     pub handovers: mpsc::Receiver<Handover>,
@@ -120,11 +125,28 @@ impl PublishedSockets {
 }
 
 /// What this process may use, and what it does.
+#[derive(Clone)]
 pub struct Memory {
     /// Bytes that were asked of the allocator and not given back, by all threads. Asked for every request: it takes no lock.
-    pub bytes_in_use: Box<dyn Fn() -> usize>,
+    pub bytes_in_use: Arc<dyn Fn() -> usize + Send + Sync>,
     /// Unless the configuration says another number.
     pub bytes_max: usize,
+}
+
+/// What a process does about the threads of further workers.
+#[derive(Clone, Copy)]
+pub struct Threads {
+    /// Before there are so many workers; on the first one's thread.
+    pub prepare: fn(usize),
+    /// On each other one's, before and after everything else.
+    pub begin: fn(),
+    pub end: fn(),
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self { prepare: |_| (), begin: || (), end: || () }
+    }
 }
 
 /// Sockets of a sidecar; empty for a gateway, which binds its published ports itself.
@@ -162,6 +184,9 @@ pub enum HopListener {
 
 /// Makes sockets that belong to the seal's network. `connect` works on them from anywhere.
 pub trait Inside {
+    /// Makes the same for the thread of another worker.
+    fn for_another(&self) -> Box<dyn FnOnce() -> Box<dyn Inside> + Send>;
+
     /// An unconnected, non-blocking stream socket of that family.
     fn socket(&self, ipv6: bool) -> Pin<Box<dyn Future<Output = io::Result<TcpSocket>> + '_>>;
 
@@ -185,6 +210,10 @@ pub trait Inside {
 pub struct HostNetwork;
 
 impl Inside for HostNetwork {
+    fn for_another(&self) -> Box<dyn FnOnce() -> Box<dyn Inside> + Send> {
+        Box::new(|| Box::new(Self))
+    }
+
     fn socket(&self, ipv6: bool) -> Pin<Box<dyn Future<Output = io::Result<TcpSocket>> + '_>> {
         Box::pin(async move { if ipv6 { TcpSocket::new_v6() } else { TcpSocket::new_v4() } })
     }
@@ -202,6 +231,8 @@ pub struct Applied {
 pub enum ProxyError {
     #[error("the {socket} socket cannot be used: {source}")]
     Socket { socket: &'static str, source: io::Error },
+    #[error("a worker has ended by itself")]
+    WorkerLost,
 }
 
 /// Serves until `shutdown`. Must be polled on a tokio current_thread runtime with I/O and time; the future is not `Send`.

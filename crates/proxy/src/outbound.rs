@@ -10,6 +10,7 @@ use sinew_transport::{Stream, dial, original};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::arrival::Arrival;
 use crate::connection::Connection;
 use crate::detection::Http;
 use crate::failure::Failure;
@@ -17,40 +18,47 @@ use crate::http::{self, Flow, Side};
 use crate::snapshot::{Egress, Found, Snapshot};
 use crate::upstream::{Target, TcpUpstream};
 use crate::worker::{Admitted, OnRoute, Worker};
+use crate::workers::{Place, Workers};
 use crate::{OriginalDestination, OutboundListener, detection, dns, tcp};
 
 /// After an accept that failed: descriptors have run out, most likely, and come back when connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Accepts until dropped.
-pub async fn accept(worker: Rc<Worker>, outbound: &OutboundListener) {
+pub async fn accept(workers: Rc<Workers>, outbound: &OutboundListener) {
     loop {
-        let (stream, admitted) = next_client(&worker, &outbound.listener).await;
+        let (stream, place) = next_client(&workers, &outbound.listener).await;
         let meant = match outbound.destination {
             OriginalDestination::Fixed(destination) => Ok(destination),
             OriginalDestination::Redirected => original::destination(&stream),
         };
         match meant {
-            Ok(meant) => {
-                tokio::task::spawn_local(serve(worker.clone(), admitted, stream, meant));
-            }
+            Ok(meant) => match place {
+                Place::Here(admitted) => begin(&workers.first, admitted, stream, meant),
+                Place::There(other) => other.give(Arrival::outbound(stream, meant)),
+            },
             // Somebody dialed the reserved port itself.
-            Err(_) => refuse(&worker, &stream.into(), outbound.listener.local_addr().ok()),
+            Err(_) => refuse(&workers.first, &stream.into(), outbound.listener.local_addr().ok()),
         }
     }
 }
 
 /// The next client that may be served; those above the limit are reset.
-pub async fn next_client(worker: &Rc<Worker>, listener: &TcpListener) -> (TcpStream, Admitted) {
+pub async fn next_client(workers: &Workers, listener: &TcpListener) -> (TcpStream, Place) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => match worker.admit() {
-                Some(admitted) => return (stream, admitted),
+            Ok((stream, _)) => match workers.place() {
+                Some(place) => return (stream, place),
                 None => Stream::from(stream).abort(),
             },
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
     }
+}
+
+/// `meant`: its original destination.
+pub fn begin(worker: &Rc<Worker>, admitted: Admitted, stream: TcpStream, meant: SocketAddr) {
+    tokio::task::spawn_local(serve(worker.clone(), admitted, stream, meant));
 }
 
 async fn serve(worker: Rc<Worker>, _admitted: Admitted, stream: TcpStream, meant: SocketAddr) {

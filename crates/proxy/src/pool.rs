@@ -3,13 +3,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::connection::Connection;
 use crate::failure::Failure;
+use crate::shared::Quota;
+
+/// How many workers together keep all rights at most.
+const KEPT_SHARE: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -23,9 +27,12 @@ pub struct Bounds {
 
 pub struct Pool {
     bounds: Bounds,
-    /// One for each connection in use. As an idle one is used before a new one is made, it bounds all of them.
-    permits: std::sync::Arc<Semaphore>,
-    pending: Cell<usize>,
+    /// A right for each connection in use. As an idle one is used before a new one is made, they bound all of this worker.
+    quota: Arc<Quota>,
+    /// Rights that nobody uses now, kept so that the next request asks nobody. At most an eighth of all: other workers have
+    /// enough, and when they have not, these are given back.
+    kept: Cell<usize>,
+    in_use: Cell<usize>,
     idle: RefCell<Vec<Idle>>,
     retired: Cell<bool>,
 }
@@ -36,17 +43,15 @@ struct Idle {
 }
 
 /// The right to one connection; it ends with this.
-pub struct Slot {
-    pool: Rc<Pool>,
-    _permit: OwnedSemaphorePermit,
-}
+pub struct Slot(Rc<Pool>);
 
 impl Pool {
-    pub fn new(bounds: Bounds) -> Rc<Self> {
+    pub fn new(bounds: Bounds, quota: Arc<Quota>) -> Rc<Self> {
         Rc::new(Self {
             bounds,
-            permits: std::sync::Arc::new(Semaphore::new(bounds.connections_max)),
-            pending: Cell::new(0),
+            quota,
+            kept: Cell::new(0),
+            in_use: Cell::new(0),
             idle: RefCell::default(),
             retired: Cell::new(false),
         })
@@ -61,21 +66,28 @@ impl Pool {
         deadline: Instant,
         is_harmless: bool,
     ) -> Result<(Slot, Option<Connection>), Failure> {
-        let permits = self.permits.clone();
-        let permit = match permits.clone().try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) if self.pending.get() >= self.bounds.pending_max => return Err(Failure::Overload),
-            Err(_) => {
-                let _pending = Pending::new(&self.pending);
-                // Boxed: few requests wait here.
-                match Box::pin(timeout_at(deadline, permits.acquire_owned())).await {
-                    Ok(Ok(permit)) => permit,
-                    Ok(Err(_)) | Err(_) => return Err(Failure::Overload),
-                }
-            }
-        };
-        let slot = Slot { pool: self.clone(), _permit: permit };
+        if let Some(left) = self.kept.get().checked_sub(1) {
+            self.kept.set(left);
+        } else if !self.quota.try_take() {
+            // Boxed: few requests wait here.
+            Box::pin(self.quota.take(deadline)).await?;
+        }
+        self.in_use.set(self.in_use.get() + 1);
+        let slot = Slot(self.clone());
         Ok((slot, self.take_idle(now, is_harmless)))
+    }
+
+    /// The right to one connection is not used any more.
+    fn release(&self) {
+        self.in_use.set(self.in_use.get() - 1);
+        self.kept.set(self.kept.get() + 1);
+        if self.quota.is_wanted() || self.kept.get() > self.quota.connections_max() / KEPT_SHARE {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&self) {
+        self.quota.give_back(self.kept.take());
     }
 
     fn take_idle(&self, now: Instant, is_harmless: bool) -> Option<Connection> {
@@ -97,7 +109,10 @@ impl Pool {
             now.saturating_duration_since(idle.since) < self.bounds.idle_time_max
                 && idle.connection.stream.is_quiet()
         });
-        idle.is_empty() && self.permits.available_permits() == self.bounds.connections_max
+        if self.quota.is_wanted() || self.in_use.get() == 0 {
+            self.give_back();
+        }
+        idle.is_empty() && self.in_use.get() == 0
     }
 
     /// Those in use go on, and may come back.
@@ -115,26 +130,23 @@ impl Pool {
 impl Slot {
     /// Gives a connection back that may be used again.
     pub fn put(self, mut connection: Connection, now: Instant) {
-        let mut idle = self.pool.idle.borrow_mut();
-        if !self.pool.retired.get() && idle.len() < self.pool.bounds.idle_max {
+        let pool = &self.0;
+        let mut idle = pool.idle.borrow_mut();
+        if !pool.retired.get() && idle.len() < pool.bounds.idle_max {
             connection.rest();
             idle.push(Idle { connection, since: now });
         }
     }
 }
 
-/// One more that waits, until this is dropped.
-pub struct Pending<'a>(&'a Cell<usize>);
-
-impl<'a> Pending<'a> {
-    pub fn new(count: &'a Cell<usize>) -> Self {
-        count.set(count.get() + 1);
-        Self(count)
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.release();
     }
 }
 
-impl Drop for Pending<'_> {
+impl Drop for Pool {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.give_back();
     }
 }

@@ -1,4 +1,4 @@
-//! One worker from its first configuration to the end of its last connection.
+//! A process from its first configuration to the end of its last connection: the first worker's part.
 
 use std::future::pending;
 use std::rc::Rc;
@@ -15,28 +15,43 @@ use tokio::time::{Duration, sleep};
 
 use crate::admin::{self, Admin};
 use crate::gateway::Gateway;
+use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::worker::Worker;
+use crate::workers::{Registries, Workers};
 use crate::{
     Applied, Gate, Handover, HopListener, OutboundListener, ProxyError, ProxyInputs, Sockets, dns, inbound,
     outbound, udp,
 };
 
-/// A published port that could not be bound is tried again: whoever held it may be on the way out.
-const BIND_AGAIN: Duration = Duration::from_secs(1);
+/// A published port that could not be bound is tried again, as is a worker that could not be started: whoever held what
+/// they need may be on the way out.
+const AGAIN: Duration = Duration::from_secs(1);
 
 pub async fn run(inputs: ProxyInputs) -> Result<(), ProxyError> {
-    let ProxyInputs { mut config, mut identity, sockets, published, inside, .. } = inputs;
+    let (lost, mut is_lost) = mpsc::unbounded_channel();
+    tokio::select! {
+        result = serve(inputs, lost) => result,
+        // Its connections are gone: nobody is to think that this process serves.
+        Some(()) = is_lost.recv() => Err(ProxyError::WorkerLost),
+    }
+}
+
+async fn serve(inputs: ProxyInputs, lost: mpsc::UnboundedSender<()>) -> Result<(), ProxyError> {
+    let ProxyInputs { mut config, mut identity, sockets, published, inside, threads, .. } = inputs;
     let ProxyInputs { admin, applied, mut shutdown, drain_max, mut handovers, gate, memory, .. } = inputs;
     let registry = Arc::new(Registry::default());
+    let shared = Arc::new(Shared::default());
+    let registries = Rc::new(Registries::default());
+    registries.add(registry.clone());
     let (served, served_view) = watch::channel(None);
     let admin = admin.map(|listener| {
-        let admin = Admin { registry: registry.clone(), served: served_view };
+        let admin = Admin { registries: registries.clone(), served: served_view };
         spawn_local(admin::serve(Rc::new(admin), listener))
     });
     let first = async {
         let tls = first_tls(&mut identity, &registry).await;
-        let snapshot = first_snapshot(&mut config, &registry, &applied).await;
+        let snapshot = first_snapshot(&mut config, &registry, &shared, &applied).await;
         (tls, snapshot)
     };
     let (tls, snapshot) = tokio::select! {
@@ -44,7 +59,10 @@ pub async fn run(inputs: ProxyInputs) -> Result<(), ProxyError> {
         () = stopped(&mut shutdown) => return Ok(()),
     };
 
-    let worker = Worker::new(snapshot, tls, registry, inside, memory);
+    let worker = Worker::new(snapshot, tls, registry, shared, inside, memory.clone());
+    let workers = Workers::new(worker.clone(), registries, memory, threads, lost);
+    // Here, so that nobody waits for them when the gate opens. What fails is told when the configuration is served.
+    let _ = workers.follow_first().await;
     let sockets = Standing::new(sockets)?;
     if let Some(Gate { prepared, open }) = gate {
         let _ = prepared.send(());
@@ -61,9 +79,9 @@ pub async fn run(inputs: ProxyInputs) -> Result<(), ProxyError> {
     });
     loop {
         let gateway = Rc::new(Gateway::new(published.clone()));
-        let mut accepting = sockets.serve(&worker);
+        let mut accepting = sockets.serve(&workers);
         let following = Following {
-            worker: worker.clone(),
+            workers: workers.clone(),
             gateway: gateway.clone(),
             config: config.clone(),
             identity: identity.clone(),
@@ -98,14 +116,15 @@ pub async fn run(inputs: ProxyInputs) -> Result<(), ProxyError> {
         if has_successor {
             let limit = worker.snapshot().limits.handover_drain;
             tokio::select! {
-                () = worker.hand_over(limit) => {}
-                () = stopped(&mut shutdown) => worker.drain(drain_max).await,
+                () = workers.hand_over(limit) => {}
+                () = stopped(&mut shutdown) => workers.drain(drain_max).await,
             }
         } else {
-            worker.drain(drain_max).await;
+            workers.drain(drain_max).await;
         }
         break;
     }
+    workers.end();
     sweeping.abort();
     if let Some(admin) = admin {
         admin.abort();
@@ -137,11 +156,12 @@ impl Standing {
     }
 
     /// Until what it returns is ended.
-    fn serve(&self, worker: &Rc<Worker>) -> JoinSet<()> {
+    fn serve(&self, workers: &Rc<Workers>) -> JoinSet<()> {
+        let worker = &workers.first;
         let mut tasks = JoinSet::new();
         for outbound in &self.outbound {
-            let (worker, outbound) = (worker.clone(), outbound.clone());
-            tasks.spawn_local(async move { outbound::accept(worker, &outbound).await });
+            let (workers, outbound) = (workers.clone(), outbound.clone());
+            tasks.spawn_local(async move { outbound::accept(workers, &outbound).await });
         }
         if let Some(socket) = self.dns.clone() {
             let worker = worker.clone();
@@ -151,8 +171,8 @@ impl Standing {
             tasks.spawn_local(udp::serve(worker.clone(), number, socket));
         }
         if let Some(listener) = self.hop.clone() {
-            let worker = worker.clone();
-            tasks.spawn_local(async move { inbound::accept(worker, &listener).await });
+            let workers = workers.clone();
+            tasks.spawn_local(async move { inbound::accept(workers, &listener).await });
         }
         if let Some(reader) = self.refused.clone() {
             let worker = worker.clone();
@@ -168,7 +188,7 @@ impl Standing {
 }
 
 struct Following {
-    worker: Rc<Worker>,
+    workers: Rc<Workers>,
     gateway: Rc<Gateway>,
     config: watch::Receiver<Option<Arc<ProxyConfig>>>,
     identity: watch::Receiver<Option<Arc<Identity>>>,
@@ -179,10 +199,11 @@ struct Following {
 impl Following {
     /// Takes over what changes, one at a time.
     async fn follow(self) {
-        let Self { worker, gateway, mut config, mut identity, applied, served } = self;
-        serve_config(&worker, &gateway, &applied, &served).await;
+        let Self { workers, gateway, mut config, mut identity, applied, served } = self;
+        let worker = &workers.first;
+        serve_config(&workers, &gateway, &applied, &served).await;
         loop {
-            let is_unbound = applied
+            let is_incomplete = applied
                 .borrow()
                 .rejected
                 .as_ref()
@@ -192,10 +213,11 @@ impl Following {
                 () = changed(&mut config) => {
                     let wanted = config.borrow_and_update().clone();
                     let Some(wanted) = wanted else { continue };
-                    match Snapshot::compile(wanted.clone(), Some(&worker.snapshot()), &worker.registry) {
+                    let previous = worker.snapshot();
+                    match Snapshot::compile(wanted.clone(), Some(&previous), &worker.registry, &worker.shared) {
                         Ok(snapshot) => {
                             worker.set_snapshot(Rc::new(snapshot));
-                            serve_config(&worker, &gateway, &applied, &served).await;
+                            serve_config(&workers, &gateway, &applied, &served).await;
                         }
                         Err(reason) => reject(&applied, wanted.revision, reason),
                     }
@@ -203,32 +225,35 @@ impl Following {
                 () = changed(&mut identity) => {
                     let newest = identity.borrow_and_update().clone();
                     if let Some(newest) = newest && let Some(tls) = make_tls(&newest, &worker.registry) {
-                        worker.set_tls(tls);
+                        workers.set_tls(&tls);
                     }
                 }
-                () = sleep(BIND_AGAIN), if is_unbound => {
-                    serve_config(&worker, &gateway, &applied, &served).await;
+                () = sleep(AGAIN), if is_incomplete => {
+                    serve_config(&workers, &gateway, &applied, &served).await;
                 }
             }
         }
     }
 }
-/// Requests meet the worker's snapshot already; its published ports follow, and then it is told.
+
+/// Requests on the first worker meet its snapshot already; the other workers and published ports follow, and then it is
+/// told.
 async fn serve_config(
-    worker: &Rc<Worker>,
+    workers: &Rc<Workers>,
     gateway: &Gateway,
     applied: &watch::Sender<Applied>,
     served: &watch::Sender<Option<Arc<ProxyConfig>>>,
 ) {
-    let config = worker.snapshot().config.clone();
-    worker.registry.process.revision.set(config.revision);
-    let bound = gateway.apply(worker, &config.published).await;
+    let config = workers.first.snapshot().config.clone();
+    workers.first.registry.process.revision.set(config.revision);
+    let began = workers.follow_first().await;
+    let bound = gateway.apply(workers, &config.published).await;
     served.send_replace(Some(config.clone()));
-    match bound {
-        Ok(()) => {
-            applied.send_replace(Applied { revision: config.revision, rejected: None });
-        }
-        Err(reason) => reject(applied, config.revision, reason),
+    let problems: Vec<_> = [began, bound].into_iter().filter_map(Result::err).collect();
+    if problems.is_empty() {
+        applied.send_replace(Applied { revision: config.revision, rejected: None });
+    } else {
+        reject(applied, config.revision, problems.join("; "));
     }
 }
 
@@ -254,12 +279,13 @@ async fn first_tls(identity: &mut watch::Receiver<Option<Arc<Identity>>>, regist
 async fn first_snapshot(
     config: &mut watch::Receiver<Option<Arc<ProxyConfig>>>,
     registry: &Registry,
+    shared: &Shared,
     applied: &watch::Sender<Applied>,
 ) -> Rc<Snapshot> {
     loop {
         let newest = config.borrow_and_update().clone();
         if let Some(newest) = newest {
-            match Snapshot::compile(newest.clone(), None, registry) {
+            match Snapshot::compile(newest.clone(), None, registry, shared) {
                 Ok(snapshot) => return Rc::new(snapshot),
                 Err(reason) => reject(applied, newest.revision, reason),
             }

@@ -22,6 +22,8 @@ use crate::http2::Links;
 use crate::memory;
 use crate::outlier::{self, Outlier};
 use crate::pool::{Bounds, Pool};
+use crate::shared::{Kind, Shared, SharedEndpoint};
+use crate::workers;
 
 pub struct Snapshot {
     pub config: Arc<ProxyConfig>,
@@ -75,6 +77,7 @@ pub struct Endpoint {
     outstanding: Cell<u32>,
     failing_until: Cell<Option<Instant>>,
     outlier: Outlier,
+    shared: Arc<SharedEndpoint>,
     /// By the application's port.
     pools: RefCell<BTreeMap<u16, Rc<Pool>>>,
     links: RefCell<BTreeMap<u16, Rc<Links>>>,
@@ -112,6 +115,7 @@ impl Snapshot {
         config: Arc<ProxyConfig>,
         previous: Option<&Snapshot>,
         registry: &Registry,
+        shared: &Shared,
     ) -> Result<Self, String> {
         let limits = CompiledLimits::new(&config.limits)?;
         let mut snapshot = Self {
@@ -135,7 +139,7 @@ impl Snapshot {
                 endpoints: written
                     .endpoints
                     .iter()
-                    .map(|endpoint| Endpoint::take_over(known, endpoint, &metrics))
+                    .map(|endpoint| Endpoint::take_over(known, service, endpoint, &metrics, shared))
                     .collect(),
                 metrics,
             };
@@ -273,9 +277,7 @@ impl Destination {
             outlier::may_go_out(out, self.endpoints.len())
         };
         if endpoint.outlier.failed(now, may_go_out) {
-            // A request that took one of its idle connections would wait for an answer, not for a connection.
-            endpoint.close_idle();
-            endpoint.links.borrow().values().for_each(|links| links.use_no_more());
+            endpoint.leave_alone();
         }
     }
 }
@@ -283,19 +285,23 @@ impl Destination {
 impl Endpoint {
     fn take_over(
         known: Option<&Rc<Destination>>,
+        service: &ServiceName,
         written: &EndpointConfig,
         metrics: &Arc<RouteMetrics>,
+        shared: &Shared,
     ) -> Rc<Self> {
         let same =
             |endpoint: &&Rc<Self>| endpoint.instance == written.instance && endpoint.hop == written.hop;
         let kept = known.and_then(|known| known.endpoints.iter().find(same));
         kept.cloned().unwrap_or_else(|| {
+            let shared = shared.endpoint(service, &written.instance, &written.hop);
             Rc::new(Self {
                 instance: written.instance.clone(),
                 hop: written.hop.clone(),
                 outstanding: Cell::new(0),
                 failing_until: Cell::new(None),
-                outlier: Outlier::new(metrics.clone()),
+                outlier: Outlier::new(shared.health.clone(), metrics.clone()),
+                shared,
                 pools: RefCell::default(),
                 links: RefCell::default(),
             })
@@ -326,14 +332,20 @@ impl Endpoint {
     }
 
     pub fn pool(&self, port: u16, bounds: Bounds) -> Rc<Pool> {
-        self.pools.borrow_mut().entry(port).or_insert_with(|| Pool::new(bounds)).clone()
+        let make = || Pool::new(bounds, self.shared.quotas.quota(port, Kind::Pooled, &bounds));
+        self.pools.borrow_mut().entry(port).or_insert_with(make).clone()
     }
 
     pub fn links(&self, port: u16, bounds: Bounds) -> Rc<Links> {
-        self.links.borrow_mut().entry(port).or_insert_with(|| Links::new(bounds)).clone()
+        let make = || Links::new(bounds, self.shared.quotas.quota(port, Kind::Link, &bounds));
+        self.links.borrow_mut().entry(port).or_insert_with(make).clone()
     }
 
     pub fn sweep(&self, now: Instant) {
+        // Perhaps it was another worker that found it out.
+        if self.outlier.is_out(now) {
+            self.leave_alone();
+        }
         self.pools.borrow_mut().retain(|_, pool| !pool.sweep(now));
         let pools = self.pools.borrow();
         // What is known of who is there stays as long as a connection does.
@@ -343,6 +355,12 @@ impl Endpoint {
     /// Connections that nobody uses now.
     pub fn close_idle(&self) {
         self.pools.borrow().values().for_each(|pool| pool.close_idle());
+    }
+
+    /// It does not answer. A request that took one of its idle connections would wait for an answer, not for a connection.
+    fn leave_alone(&self) {
+        self.close_idle();
+        self.links.borrow().values().for_each(|links| links.use_no_more());
     }
 
     fn retire(&self) {
@@ -411,7 +429,7 @@ impl CompiledLimits {
         let idle_timeout = Duration::from_millis(written.idle_timeout_ms);
         let hop_pool = Bounds {
             connections_max: written.upstream_connections_per_endpoint_max,
-            idle_max: written.upstream_idle_per_endpoint_max,
+            idle_max: written.upstream_idle_per_endpoint_max.div_ceil(workers::count(written.workers)),
             pending_max: written.upstream_pending_max,
             idle_time_max: idle_timeout / 2,
         };

@@ -21,3 +21,4 @@ mod requests;
 mod slowness;
 mod streams;
 mod websocket;
+mod workers;

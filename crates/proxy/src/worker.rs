@@ -1,4 +1,4 @@
-//! What everything on one worker shares.
+//! What everything on one worker, which is one thread, shares.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::http2::{Exchanges, Links};
 use crate::memory::{Budget, Pressure};
 use crate::pool::Pool;
+use crate::shared::{Kind, Shared};
 use crate::snapshot::Snapshot;
 use crate::{Inside, Memory, sys};
 
@@ -31,6 +32,7 @@ pub struct Worker {
     snapshot: RefCell<Rc<Snapshot>>,
     tls: RefCell<Tls>,
     pub registry: Arc<Registry>,
+    pub shared: Arc<Shared>,
     inside: Option<Box<dyn Inside>>,
     /// Requests over HTTP/2 that are not over.
     pub exchanges: Exchanges,
@@ -79,6 +81,7 @@ impl Worker {
         snapshot: Rc<Snapshot>,
         tls: Tls,
         registry: Arc<Registry>,
+        shared: Arc<Shared>,
         inside: Option<Box<dyn Inside>>,
         memory: Memory,
     ) -> Rc<Self> {
@@ -88,6 +91,7 @@ impl Worker {
             snapshot: RefCell::new(snapshot),
             tls: RefCell::new(tls),
             registry,
+            shared,
             inside,
             exchanges: Exchanges::default(),
             memory,
@@ -131,11 +135,12 @@ impl Worker {
     pub fn application(&self, port: u16) -> Rc<Application> {
         let bounds = self.snapshot.borrow().limits.application_pool;
         let mut applications = self.applications.borrow_mut();
+        let quotas = &self.shared.application;
         let make = || {
             Rc::new(Application {
                 port,
-                pool: Pool::new(bounds),
-                links: Links::new(bounds),
+                pool: Pool::new(bounds, quotas.quota(port, Kind::Pooled, &bounds)),
+                links: Links::new(bounds, quotas.quota(port, Kind::Link, &bounds)),
                 answered: Cell::new(None),
                 on_loopback_only: Cell::new(None),
                 metrics: self.registry.route(Direction::Inbound, &port.to_string()),
@@ -172,17 +177,27 @@ impl Worker {
         Err(Failure::Shed)
     }
 
-    /// A client's connection has come. `None`: there are as many as may be, or there is no memory for one more.
-    pub fn admit(self: &Rc<Self>) -> Option<Admitted> {
-        let is_full = self.connections.get() >= self.snapshot.borrow().limits.downstream_connections_max;
+    /// Whether one more client may come where the process has `connections` already. If not, that is counted.
+    pub fn has_room(&self, connections: usize) -> bool {
+        let is_full = connections >= self.snapshot.borrow().limits.downstream_connections_max;
         if is_full || self.memory.look() == Pressure::Out {
             self.registry.process.connections_shed.increment();
-            return None;
+            return false;
         }
+        true
+    }
+
+    /// A client's connection begins, for which there was room.
+    pub fn admit(self: &Rc<Self>) -> Admitted {
         self.connections.set(self.connections.get() + 1);
         self.admitted.set(true);
         self.registry.process.connections_open.increment();
-        Some(Admitted(self.clone()))
+        Admitted(self.clone())
+    }
+
+    /// Of clients, open now.
+    pub fn connections(&self) -> usize {
+        self.connections.get()
     }
 
     /// One more flow of datagrams. An end of the process waits for it only when another one serves already.
@@ -307,6 +322,7 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         self.0.connections.set(self.0.connections.get() - 1);
         self.0.registry.process.connections_open.decrement();
+        self.0.registry.process.connections_ended.increment();
         if self.0.connections.get() == 0 {
             self.0.all_closed.notify_waiters();
         }

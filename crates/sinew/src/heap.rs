@@ -4,7 +4,7 @@
 
 mod sys;
 
-pub use sys::{batch, bytes_in_use};
+pub use sys::{batch, bytes_in_use, settle};
 
 #[cfg(test)]
 mod tests;

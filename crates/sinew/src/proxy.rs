@@ -76,7 +76,7 @@ fn read_bootstrap(path: &Path) -> anyhow::Result<Bootstrap> {
     serde_json::from_str(&text).with_context(|| format!("{} is no bootstrap file", path.display()))
 }
 
-/// The data plane is one worker, whose tasks share what they have without locks.
+/// What feeds the data plane and its first worker, whose tasks share what they have without locks.
 fn on_one_thread<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, work)
@@ -134,6 +134,7 @@ async fn run_instance(bootstrap: Bootstrap) -> anyhow::Result<()> {
         applied,
         shutdown,
         memory: memory::of_this_process(),
+        threads: memory::of_threads(),
         drain_max: DRAIN_MAX,
         handovers,
         gate,

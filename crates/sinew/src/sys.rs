@@ -15,6 +15,15 @@ pub fn keep_heap_small() {
     }
 }
 
+/// For so many threads that each do as much as the other: a heap for each, so that none waits for another's.
+pub fn give_heaps(threads: usize) {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: as above; the allocator's own lock is held while it is set, and a thread that has a heap keeps it.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, libc::c_int::try_from(threads).unwrap_or(libc::c_int::MAX))
+    };
+}
+
 /// Unmaps the pages of our own code, once everything is running: half of what was mapped has done its work by then
 /// (parsers of arguments and configurations, certificates). What is called again comes back from the page cache with the
 /// next call. The rest counts as memory of this process no longer, and is the first to go where memory is short.

@@ -2,11 +2,13 @@
 //! `sinew proxy --config FILE` reads the same type from a file, so a proxy can run with no control plane at all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::application::Protocol;
 use crate::name::{ApplicationName, InstanceName, ServiceName, TrustDomain};
@@ -139,6 +141,9 @@ pub struct ProxyLimits {
     pub detect_ms: u64,
     /// How long connections live on in a process whose successor serves already.
     pub handover_drain_ms: u64,
+    /// `None`: one. Not written then, so that what an earlier version has signed stays what it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<Workers>,
 }
 
 impl Default for ProxyLimits {
@@ -159,7 +164,66 @@ impl Default for ProxyLimits {
             memory_bytes_max: 0,
             detect_ms: 50,
             handover_drain_ms: 600_000,
+            workers: None,
         }
+    }
+}
+
+/// How many threads serve connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    /// As many as the process may use cores: of those it may run on, and of its cgroup's share of their time.
+    Auto,
+    /// From 1 to [`WORKERS_MAX`].
+    Count(usize),
+}
+
+pub const WORKERS_MAX: usize = 64;
+
+impl FromStr for Workers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            _ if text == "auto" => Ok(Self::Auto),
+            Ok(count @ 1..=WORKERS_MAX) => Ok(Self::Count(count)),
+            _ => Err(format!("`{text}` is neither a number from 1 to {WORKERS_MAX} nor `auto`")),
+        }
+    }
+}
+
+impl fmt::Display for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Count(count) => count.fmt(f),
+        }
+    }
+}
+
+/// A number, or `auto`.
+impl Serialize for Workers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Count(count) => serializer.serialize_u64(*count as u64),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Workers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected a number from 1 to 64, or `auto`")]
+        enum Written {
+            Number(i64),
+            Word(String),
+        }
+        let written = match Written::deserialize(deserializer)? {
+            Written::Number(number) => number.to_string(),
+            Written::Word(word) => word,
+        };
+        written.parse().map_err(|problem| de::Error::custom(format_args!("workers: {problem}")))
     }
 }
 
@@ -344,6 +408,27 @@ mod tests {
         };
         let message = ControlMessage::Config { config: Box::new(config), signature: None };
         let text = serde_json::to_string(&message).expect("serializes");
+        assert!(!text.contains("workers"), "an earlier version signed it without");
         assert_eq!(serde_json::from_str::<ControlMessage>(&text).expect("reads back"), message);
+    }
+
+    #[test]
+    fn workers_are_a_number_or_a_word() {
+        let read = |text: &str| serde_json::from_str::<ProxyLimits>(&format!("{{\"workers\": {text}}}"));
+        for (text, workers) in
+            [("1", Workers::Count(1)), ("64", Workers::Count(64)), ("\"auto\"", Workers::Auto)]
+        {
+            let limits = read(text).expect(text);
+            assert_eq!(limits.workers, Some(workers), "{text}");
+            let written = serde_json::to_string(&limits).expect("serializes");
+            assert!(written.ends_with(&format!("\"workers\":{text}}}")), "{written}");
+        }
+        for text in ["0", "65", "-1", "1.5", "true", "\"all\"", "[]"] {
+            let problem = read(text).expect_err(text).to_string();
+            assert!(
+                problem.contains("number from 1 to 64") && problem.contains("`auto`"),
+                "{text}: {problem}"
+            );
+        }
     }
 }

@@ -43,3 +43,22 @@ impl Gauge {
         self.0.load(Relaxed)
     }
 }
+
+/// Goes up and down by any thread's hand. For what happens rarely: its instructions are locked.
+#[derive(Debug, Default)]
+pub struct SharedGauge(AtomicU64);
+
+impl SharedGauge {
+    pub fn increment(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// Only after an increment.
+    pub fn decrement(&self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}

@@ -11,7 +11,7 @@ mod prometheus;
 mod registry;
 mod traffic;
 
-pub use counter::{Counter, Gauge};
+pub use counter::{Counter, Gauge, SharedGauge};
 pub use histogram::{Histogram, Latency, difference, merge, quantile_us};
 pub use prometheus::{CONTENT_TYPE, document};
 pub use registry::{

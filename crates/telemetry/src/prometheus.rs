@@ -30,6 +30,8 @@ enum Values {
     Split(&'static [&'static str], fn(&RouteFigures) -> &[u64]),
     Latency,
     Refused,
+    /// Of each worker.
+    Workers(fn(&Figures) -> &[u64]),
     Process(fn(&Figures) -> u64),
 }
 
@@ -99,7 +101,7 @@ const FAMILIES: &[Family] = &[
         name: "sinew_endpoints_ejected",
         kind: Kind::Gauge,
         labels: ROUTE,
-        help: "Endpoints that are left out now, by each worker for itself.",
+        help: "Endpoints that are left out now.",
         values: Values::Route(|route| route.endpoints_out),
     },
     Family {
@@ -143,6 +145,13 @@ const FAMILIES: &[Family] = &[
         labels: &[],
         help: "Open connections of clients, of all routes and of none.",
         values: Values::Process(|figures| figures.connections_open),
+    },
+    Family {
+        name: "sinew_worker_connections_open",
+        kind: Kind::Gauge,
+        labels: &["worker"],
+        help: "Open connections of clients, of each worker.",
+        values: Values::Workers(|figures| &figures.connections_of_workers),
     },
     Family {
         name: "sinew_client_connections_shed_total",
@@ -231,6 +240,11 @@ impl Figures {
         let name = family.name;
         match &family.values {
             Values::Process(value) => push_sample(out, name, &[], value(self)),
+            Values::Workers(values) => {
+                for (i, value) in values(self).iter().enumerate() {
+                    push_sample(out, name, &[("worker", &(i + 1).to_string())], *value);
+                }
+            }
             Values::Refused => {
                 for (destination, count) in &self.refused {
                     push_sample(out, name, &[("destination", destination)], *count);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sinew_spec::status::{ProxyStats, RouteStats};
 
-use crate::counter::{Counter, Gauge};
+use crate::counter::{Counter, Gauge, SharedGauge};
 use crate::histogram::{Histogram, cumulative};
 
 /// Where everything is counted that a bound leaves no label of its own.
@@ -136,9 +136,10 @@ pub struct RouteMetrics {
     in_flight: Gauge,
     /// Another endpoint was tried.
     pub retries: Counter,
-    /// An endpoint was left out for a while, as it did not answer; how many are out now.
+    /// An endpoint was left out for a while, as it did not answer; how many are out now that this worker has left out,
+    /// whoever finds that they answer again.
     pub endpoints_ejected: Counter,
-    pub endpoints_out: Gauge,
+    pub endpoints_out: SharedGauge,
     /// Connections of clients that were served by this route, TCP included.
     pub connections: Counter,
     pub connections_open: Gauge,
@@ -220,6 +221,8 @@ impl Drop for InFlight {
 pub struct ProcessMetrics {
     /// Of clients.
     pub connections_open: Gauge,
+    /// Of clients: whoever gives connections to a worker learns from it how many that still has.
+    pub connections_ended: Counter,
     /// Closed at accept: the limit of connections was reached, or memory was out.
     pub connections_shed: Counter,
     /// Refused, or given up, as memory was short.
@@ -310,6 +313,7 @@ impl Registry {
             refused: labels.refused.clone(),
             label_overflows: labels.overflows,
             connections_open: self.process.connections_open.get(),
+            connections_of_workers: vec![self.process.connections_open.get()],
             connections_shed: self.process.connections_shed.get(),
             requests_shed: self.process.requests_shed.get(),
             memory_bytes: self.process.memory_bytes.get(),
@@ -333,6 +337,8 @@ pub struct Figures {
     pub refused: BTreeMap<String, u64>,
     pub label_overflows: u64,
     pub connections_open: u64,
+    /// The same of each worker.
+    pub connections_of_workers: Vec<u64>,
     pub connections_shed: u64,
     pub requests_shed: u64,
     pub memory_bytes: u64,
@@ -372,6 +378,7 @@ impl Figures {
         }
         self.label_overflows += other.label_overflows;
         self.connections_open += other.connections_open;
+        self.connections_of_workers.extend(&other.connections_of_workers);
         self.connections_shed += other.connections_shed;
         self.requests_shed += other.requests_shed;
         // Of the process, whichever worker looked.

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sinew_transport::Stream;
@@ -19,7 +20,8 @@ use super::spoken::Spoken;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::http;
-use crate::pool::{Bounds, Pending};
+use crate::pool::Bounds;
+use crate::shared::{Quota, Right};
 use crate::snapshot::CompiledLimits;
 use crate::timer::Timer;
 use crate::upstream::connect_deadline;
@@ -32,8 +34,7 @@ pub struct Links {
     pub spoken: Spoken,
     bounds: Bounds,
     links: RefCell<Vec<Rc<Link>>>,
-    /// Requests that wait for a connection.
-    pending: Cell<usize>,
+    quota: Arc<Quota>,
     is_dialing: Cell<bool>,
     /// A connection was made, or was not.
     dialed: Notify,
@@ -52,12 +53,12 @@ pub enum Needs {
 }
 
 impl Links {
-    pub fn new(bounds: Bounds) -> Rc<Self> {
+    pub fn new(bounds: Bounds, quota: Arc<Quota>) -> Rc<Self> {
         Rc::new(Self {
             spoken: Spoken::default(),
             bounds,
             links: RefCell::default(),
-            pending: Cell::new(0),
+            quota,
             is_dialing: Cell::new(false),
             dialed: Notify::new(),
             is_retired: Cell::new(false),
@@ -65,7 +66,7 @@ impl Links {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.links.borrow().is_empty() && self.pending.get() == 0
+        self.links.borrow().is_empty() && !self.quota.is_wanted()
     }
 
     /// The endpoint is out of routing: connections end with their last stream.
@@ -88,10 +89,7 @@ impl Links {
 
     /// Like [`Links::pick`], but makes a connection where none takes another stream.
     pub async fn reach(self: &Rc<Self>, worker: &Rc<Worker>, chosen: &Chosen) -> Result<Rc<Link>, Failure> {
-        if self.pending.get() >= self.bounds.pending_max {
-            return Err(Failure::Overload);
-        }
-        let _pending = Pending::new(&self.pending);
+        let _pending = self.quota.wait()?;
         let limits = &chosen.snapshot.limits;
         let load = chosen.load.as_ref();
         let now = Instant::now();
@@ -111,9 +109,6 @@ impl Links {
             if needs_proof && self.spoken.lacks_http2() {
                 return Err(Failure::NotHttp2);
             }
-            if self.links.borrow().len() >= self.bounds.connections_max {
-                return Err(Failure::Overload);
-            }
             let mut dialed = pin!(self.dialed.notified());
             dialed.as_mut().enable();
             if self.is_dialing.get() {
@@ -121,10 +116,15 @@ impl Links {
                 timeout_at(deadline, dialed).await.map_err(|_| Failure::ConnectTimeout)?;
                 continue;
             }
+            let right = Right::try_take(&self.quota);
+            // The last one may be another worker's, whose streams are not ours: each has one at least.
+            if right.is_none() && !self.links.borrow().is_empty() {
+                return Err(Failure::Overload);
+            }
             let _dialing = Dialing::new(self);
             let dialed = chosen.target.dial(worker, &chosen.snapshot, load, deadline).await;
             let stream = dialed.inspect_err(|_| self.spoken.forget())?;
-            let link = self.add(worker, stream, limits, load.is_some());
+            let link = self.add(worker, stream, limits, load.is_some(), right);
             if needs_proof {
                 let is_hop = load.is_some_and(|load| !load.endpoint().is_plain());
                 self.prove(&link, is_hop, proof_deadline).await?;
@@ -158,11 +158,16 @@ impl Links {
         stream: Stream,
         limits: &CompiledLimits,
         is_hop: bool,
+        right: Option<Right>,
     ) -> Rc<Link> {
         let link = Link::new(Engine::client(super::limits(&limits.wire)));
         let connection = Connection::new(stream, limits.wire.head_bytes_max);
         self.links.borrow_mut().push(link.clone());
-        spawn_local(drive(worker.clone(), self.clone(), link.clone(), connection, is_hop));
+        let driven = drive(worker.clone(), self.clone(), link.clone(), connection, is_hop);
+        spawn_local(async move {
+            let _right = right;
+            driven.await;
+        });
         link
     }
 

@@ -1,14 +1,16 @@
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::*;
 
 #[test]
 fn it_is_short_above_seven_eighths_and_out_above_all() {
-    let used = Rc::new(Cell::new(0));
+    let used = Arc::new(AtomicUsize::new(0));
     let told = used.clone();
-    let budget = Budget::new(Memory { bytes_in_use: Box::new(move || told.get()), bytes_max: 800 }, 0);
+    let memory = Memory { bytes_in_use: Arc::new(move || told.load(Relaxed)), bytes_max: 800 };
+    let budget = Budget::new(memory, 0);
     let check = |bytes: usize, expected: Pressure| {
-        used.set(bytes);
+        used.store(bytes, Relaxed);
         assert_eq!(budget.look(), expected, "{bytes} of {}", budget.bytes_max());
         assert_eq!(budget.is_out(), expected == Pressure::Out);
     };

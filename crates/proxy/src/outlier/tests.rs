@@ -4,7 +4,7 @@ use super::*;
 /// `expected` after each: `i` in, `o` out.
 fn check(events: &str, expected: &str) {
     let metrics = Arc::new(RouteMetrics::default());
-    let outlier = Outlier::new(metrics.clone());
+    let outlier = Outlier::new(Arc::default(), metrics.clone());
     let mut now = Instant::now();
     let mut found = String::new();
     for event in events.chars() {
@@ -53,9 +53,11 @@ fn each_time_is_longer_and_none_is_longer_than_twenty_seconds() {
     // Ten seconds the second time.
     check("xxxxx_____txe_________", "iiiioooooioooooooooooo");
     check("xxxxx_____txe__________", "iiiioooooiooooooooooooi");
-    let outlier = Outlier::new(Arc::default());
+    let outlier = Outlier::new(Arc::default(), Arc::default());
     let mut now = Instant::now();
-    (0..5).for_each(|_| assert!(outlier.failed(now, || true) == (outlier.failures.get() == FAILURES_MAX)));
+    (0..5).for_each(|_| {
+        assert!(outlier.failed(now, || true) == (outlier.health.failures.load(Relaxed) == FAILURES_MAX))
+    });
     for _ in 0..40 {
         now += OUT_MAX;
         assert!(outlier.begin_trial(now), "never longer than that");
@@ -90,8 +92,30 @@ fn late_failures_change_nothing() {
 fn half_of_them_stay_in() {
     let most = |all| (0..all).filter(|out| may_go_out(*out, all)).count();
     assert_eq!([0, 1, 2, 3, 4, 5, 10].map(most), [0, 0, 1, 1, 2, 2, 5]);
-    let outlier = Outlier::new(Arc::default());
+    let outlier = Outlier::new(Arc::default(), Arc::default());
     let now = Instant::now();
     (0..20).for_each(|_| assert!(!outlier.failed(now, || false)));
     assert!(outlier.failed(now, || true), "as soon as there is room");
+}
+
+#[test]
+fn workers_find_it_out_together() {
+    let health = Arc::<Health>::default();
+    let (a_metrics, b_metrics) = (Arc::new(RouteMetrics::default()), Arc::new(RouteMetrics::default()));
+    let (a, b) = (Outlier::new(health.clone(), a_metrics.clone()), Outlier::new(health, b_metrics.clone()));
+    let now = Instant::now();
+    for outlier in [&a, &b, &a, &b] {
+        assert!(!outlier.failed(now, || true));
+    }
+    assert!(a.failed(now, || true));
+    assert!(b.is_out(now), "one has found it, both know");
+    let later = now + OUT_FIRST;
+    assert!(b.begin_trial(later));
+    assert!(!a.begin_trial(later), "one trial of the process");
+    assert_eq!((a_metrics.endpoints_out.get(), b_metrics.endpoints_out.get()), (1, 0));
+    b.answered(later);
+    a.answered(later);
+    b.end_trial();
+    assert!(!a.is_out(later));
+    assert_eq!((a_metrics.endpoints_out.get(), b_metrics.endpoints_out.get()), (0, 0), "not below none");
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::tests::mesh;
 
 fn compile(config: ProxyConfig, previous: Option<&Snapshot>) -> Result<Snapshot, String> {
-    Snapshot::compile(Arc::new(config), previous, &Registry::default())
+    Snapshot::compile(Arc::new(config), previous, &Registry::default(), &Shared::default())
 }
 
 fn within(address: &str, network: &str, prefix: u8) -> bool {

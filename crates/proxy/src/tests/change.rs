@@ -191,6 +191,7 @@ async fn connections_that_arrive_while_a_sidecar_is_away_wait() {
             applied,
             shutdown: shutdown_view,
             memory: memory(None),
+            threads: crate::Threads::default(),
             drain_max: Duration::from_secs(1),
             published: crate::PublishedSockets::default(),
             handovers: tokio::sync::mpsc::channel(1).1,

@@ -1,8 +1,8 @@
 //! What is done while memory is short, and out. How much a process has is told by the test.
 
-use std::cell::Cell;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,7 +18,7 @@ const SHORT: usize = MEMORY_MAX * 9 / 10;
 struct Scarce {
     web: Proxy,
     /// Of `web`.
-    in_use: Rc<Cell<usize>>,
+    in_use: Arc<AtomicUsize>,
     _orders: Proxy,
     _folder: Folder,
 }
@@ -27,7 +27,7 @@ impl Scarce {
     async fn new(application: SocketAddr) -> Self {
         let (ca, folder) = (Ca::new(), Folder::new());
         let orders = orders(&ca, &folder, 1, Box::new(HostNetwork), |_| {}).await;
-        let in_use = Rc::new(Cell::new(0));
+        let in_use = Arc::new(AtomicUsize::new(0));
         let outbound = Some(SocketAddr::from((VIRTUAL, application.port())));
         let start = Start { outbound, memory: Some(in_use.clone()), ..Start::default() };
         let config = caller(&[&folder.path("orders-1.hop")]);
@@ -65,7 +65,7 @@ async fn new_requests_are_refused_and_those_under_way_go_on() {
         under_way.write_all(GET.as_bytes()).await.unwrap();
         until(async || mesh.web.stats().await.outbound["orders"].in_flight == 1).await;
 
-        mesh.in_use.set(SHORT);
+        mesh.in_use.store(SHORT, Relaxed);
         let answer = mesh.web.call(GET).await;
         assert_eq!(status(&answer), 503, "{answer}");
         assert!(answer.contains("\r\nx-sinew-reason: overload\r\n"), "{answer}");
@@ -85,7 +85,7 @@ async fn new_requests_are_refused_and_those_under_way_go_on() {
 
         go.send_replace(true);
         assert_eq!(status(&read_message(&mut under_way).await.unwrap()), 200);
-        mesh.in_use.set(0);
+        mesh.in_use.store(0, Relaxed);
         assert_eq!(status(&mesh.web.call(GET).await), 200);
         assert_eq!(mesh.metric("sinew_requests_shed_total").await, 4);
         assert_eq!(mesh.metric("sinew_memory_max_bytes").await, MEMORY_MAX as u64);
@@ -101,7 +101,7 @@ async fn new_connections_are_refused_when_there_is_no_memory() {
         let mut under_way = mesh.web.dial().await;
         under_way.write_all(GET.as_bytes()).await.unwrap();
         until(async || mesh.web.stats().await.outbound["orders"].in_flight == 1).await;
-        mesh.in_use.set(MEMORY_MAX);
+        mesh.in_use.store(MEMORY_MAX, Relaxed);
         for _ in 0..3 {
             let mut refused = mesh.web.dial().await;
             refused.write_all(GET.as_bytes()).await.ok();
@@ -110,7 +110,7 @@ async fn new_connections_are_refused_when_there_is_no_memory() {
         assert_eq!(mesh.metric("sinew_client_connections_shed_total").await, 3);
         go.send_replace(true);
         assert_eq!(status(&read_message(&mut under_way).await.unwrap()), 200);
-        mesh.in_use.set(0);
+        mesh.in_use.store(0, Relaxed);
         assert_eq!(status(&mesh.web.call(GET).await), 200);
     })
     .await;
@@ -130,17 +130,17 @@ async fn clients_that_wait_are_closed_longest_first() {
         let mut second = mesh.web.dial().await;
         assert_eq!(status(&exchange(&mut second, GET).await), 200);
 
-        mesh.in_use.set(SHORT);
+        mesh.in_use.store(SHORT, Relaxed);
         let began = Instant::now();
         assert_eq!(first.read(&mut [0; 1]).await.unwrap(), 0);
         assert_eq!(calm.next().await, Got::GoAway(sinew_wire::h2::ErrorCode::NO_ERROR));
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
         // Enough was given back: the other goes on.
-        mesh.in_use.set(0);
+        mesh.in_use.store(0, Relaxed);
         sleep(Duration::from_secs(5)).await;
         assert_eq!(status(&exchange(&mut second, GET).await), 200);
         // It stays short: everybody who waits goes.
-        mesh.in_use.set(SHORT);
+        mesh.in_use.store(SHORT, Relaxed);
         let began = Instant::now();
         assert_eq!(second.read(&mut [0; 1]).await.unwrap(), 0);
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
@@ -178,11 +178,11 @@ async fn streams_that_nobody_reads_are_given_up_when_there_is_no_memory() {
         assert!(matches!(other.next().await, Got::Data(..)));
         sleep(Duration::from_secs(5)).await;
         assert_eq!(mesh.web.stats().await.outbound["orders"].in_flight, 3);
-        mesh.in_use.set(MEMORY_MAX);
+        mesh.in_use.store(MEMORY_MAX, Relaxed);
         while mesh.web.stats().await.outbound["orders"].in_flight > 1 {
             sleep(Duration::from_millis(500)).await;
         }
-        mesh.in_use.set(0);
+        mesh.in_use.store(0, Relaxed);
         assert_eq!(mesh.metric("sinew_requests_shed_total").await, 2);
         let small = other.request("GET", "/small", "", true);
         assert_eq!(other.answer(small).await.body, [7]);
@@ -212,7 +212,7 @@ async fn a_body_under_way_goes_on_in_small_pieces() {
         let head = format!("POST / HTTP/1.1\r\nhost: orders\r\ncontent-length: {SIZE}\r\n\r\n");
         client.write_all(head.as_bytes()).await.unwrap();
         until(async || mesh.web.stats().await.outbound["orders"].in_flight == 1).await;
-        mesh.in_use.set(MEMORY_MAX);
+        mesh.in_use.store(MEMORY_MAX, Relaxed);
         let body: Vec<u8> = (0..SIZE).map(|i| (i % 251) as u8).collect();
         client.write_all(&body).await.unwrap();
         assert_eq!(status(&read_message(&mut client).await.unwrap()), 200);

@@ -1,6 +1,5 @@
 //! A small mesh: sidecars with a test CA between scripted applications, all on one thread.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
@@ -24,7 +23,7 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use crate::{
     Applied, Handover, HopListener, HostNetwork, Inside, Memory, OriginalDestination, OutboundListener,
-    ProxyInputs, PublishedSockets, Sockets, run,
+    ProxyInputs, PublishedSockets, Sockets, Threads, run,
 };
 
 /// What a sidecar calls `orders`, or whatever is behind its outbound listener.
@@ -147,6 +146,10 @@ pub fn caller(hops: &[&Path]) -> ProxyConfig {
 pub struct EmptySeal;
 
 impl Inside for EmptySeal {
+    fn for_another(&self) -> Box<dyn FnOnce() -> Box<dyn Inside> + Send> {
+        Box::new(|| Box::new(Self))
+    }
+
     fn socket(&self, _: bool) -> Pin<Box<dyn Future<Output = io::Result<TcpSocket>> + '_>> {
         Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) })
     }
@@ -154,9 +157,9 @@ impl Inside for EmptySeal {
 
 pub const MEMORY_MAX: usize = 1000;
 
-pub fn memory(in_use: Option<Rc<Cell<usize>>>) -> Memory {
+pub fn memory(in_use: Option<Arc<AtomicUsize>>) -> Memory {
     let in_use = in_use.unwrap_or_default();
-    Memory { bytes_in_use: Box::new(move || in_use.get()), bytes_max: MEMORY_MAX }
+    Memory { bytes_in_use: Arc::new(move || in_use.load(Ordering::Relaxed)), bytes_max: MEMORY_MAX }
 }
 
 pub struct Proxy {
@@ -181,7 +184,7 @@ pub struct Start {
     pub inside: Option<Box<dyn Inside>>,
     pub dns: bool,
     /// Bytes that it has in use, of [`MEMORY_MAX`]; 0 always, otherwise.
-    pub memory: Option<Rc<Cell<usize>>>,
+    pub memory: Option<Arc<AtomicUsize>>,
     pub udp_egress: usize,
 }
 
@@ -224,6 +227,7 @@ impl Proxy {
             applied: applied_sender,
             shutdown: shutdown_view,
             memory: memory(start.memory),
+            threads: Threads::default(),
             drain_max: Duration::from_secs(5),
             published: PublishedSockets::default(),
             handovers: handovers_view,

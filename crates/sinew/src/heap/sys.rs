@@ -16,9 +16,16 @@ thread_local! {
     static OWN: Cell<Option<isize>> = const { Cell::new(None) };
 }
 
-/// For a thread that lives as long as the process and asks for much: no atomic instruction for each.
+/// For a thread that lives long and asks for much: no atomic instruction for each.
 pub fn batch() {
     OWN.set(OWN.get().or(Some(0)));
+}
+
+/// Before such a thread ends: what it has not told is told.
+pub fn settle() {
+    if let Some(sum) = OWN.take() {
+        TOTAL.fetch_add(sum, Relaxed);
+    }
 }
 
 /// Exact but for what other threads that batch have not told.

@@ -30,3 +30,18 @@ fn memory_is_counted_while_it_is_used() {
         counted.join().unwrap();
     }
 }
+
+#[test]
+fn what_a_thread_has_not_told_is_told_at_its_end() {
+    const SMALL: usize = 32 * 1024;
+    let before = bytes_in_use();
+    let works = || {
+        batch();
+        let memory = vec![0_u8; SMALL];
+        settle();
+        memory
+    };
+    let memory: Vec<_> = (0..LARGE / SMALL).map(|_| std::thread::spawn(works).join().unwrap()).collect();
+    assert!(grew_by(before), "{} after {before}", bytes_in_use());
+    drop(memory);
+}

@@ -143,6 +143,7 @@ async fn run_file(arguments: &Arguments, config: ProxyConfig, identity: Identity
         applied,
         shutdown,
         memory: memory::of_this_process(),
+        threads: memory::of_threads(),
         drain_max: DRAIN_MAX,
         published: PublishedSockets::default(),
         handovers: mpsc::channel(1).1,

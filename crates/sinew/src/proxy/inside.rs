@@ -34,9 +34,18 @@ struct Shared {
 
 impl Stock {
     pub fn new(init: PathBuf, client: InitClient) -> Self {
+        Self::with(init, Some(client))
+    }
+
+    /// Connects when it is asked for the first time.
+    fn connecting(init: PathBuf) -> Self {
+        Self::with(init, None)
+    }
+
+    fn with(init: PathBuf, client: Option<InitClient>) -> Self {
         Self(Rc::new(Shared {
             init,
-            client: Mutex::new(Some(client)),
+            client: Mutex::new(client),
             v4: RefCell::default(),
             v6: RefCell::default(),
         }))
@@ -44,6 +53,11 @@ impl Stock {
 }
 
 impl Inside for Stock {
+    fn for_another(&self) -> Box<dyn FnOnce() -> Box<dyn Inside> + Send> {
+        let init = self.0.init.clone();
+        Box::new(|| Box::new(Self::connecting(init)))
+    }
+
     fn socket(&self, ipv6: bool) -> Pin<Box<dyn Future<Output = io::Result<TcpSocket>> + '_>> {
         Box::pin(async move {
             let socket = self.0.take(ipv6).await?;
@@ -70,6 +84,11 @@ impl Inside for Stock {
 pub struct Declared(pub BTreeMap<u16, u16>);
 
 impl Inside for Declared {
+    fn for_another(&self) -> Box<dyn FnOnce() -> Box<dyn Inside> + Send> {
+        let ports = self.0.clone();
+        Box::new(|| Box::new(Self(ports)))
+    }
+
     fn socket(&self, ipv6: bool) -> Pin<Box<dyn Future<Output = io::Result<TcpSocket>> + '_>> {
         Box::pin(async move { if ipv6 { TcpSocket::new_v6() } else { TcpSocket::new_v4() } })
     }

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
-use sinew_proxy::Memory;
+use sinew_proxy::{Memory, Threads};
 
-use crate::heap;
+use crate::{heap, sys};
 
 const BYTES_MIN: u64 = 64 * 1024 * 1024;
 const BYTES_MAX: u64 = 1024 * 1024 * 1024;
@@ -16,9 +17,14 @@ pub fn of_this_process() -> Memory {
     let available = [of_host(), of_cgroup(Path::new("/sys/fs/cgroup"), &own_cgroups())];
     let bytes_max = budget(available.into_iter().flatten().min().unwrap_or(u64::MAX));
     Memory {
-        bytes_in_use: Box::new(heap::bytes_in_use),
+        bytes_in_use: Arc::new(heap::bytes_in_use),
         bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
     }
+}
+
+/// For the threads of further workers.
+pub fn of_threads() -> Threads {
+    Threads { prepare: sys::give_heaps, begin: heap::batch, end: heap::settle }
 }
 
 /// An eighth, between 64 MiB and 1 GiB, but never more than half.

@@ -60,7 +60,7 @@ impl Drop for Proxy {
     }
 }
 
-fn swaps_under_load(name: &str, swaps: u64) {
+fn swaps_under_load(name: &str, swaps: u64, workers: usize) {
     let sandbox = Sandbox::new(User::Own, name);
     let domain = TrustDomain::new("test.sinew");
     let authority =
@@ -83,7 +83,7 @@ fn swaps_under_load(name: &str, swaps: u64) {
             "revision: {revision}\ntrust_domain: test.sinew\nnamespace: shop\nservice: edge\ninstance: edge-1\n\
              destinations:\n  - service: web\n    address: 198.18.0.7\n    protocols: {{}}\n    endpoints:\n{endpoints}\
              egress: []\npublished: [{{listen: '127.0.0.1:{port}', service: web, port: 80, protocol: http}}]\n\
-             limits: {{request_timeout_ms: {}}}\n",
+             limits: {{request_timeout_ms: {}, workers: {workers}}}\n",
             60_000 + revision
         );
         let next = sandbox.write("next.yaml", &text);
@@ -135,6 +135,8 @@ fn swaps_under_load(name: &str, swaps: u64) {
     );
     assert_eq!(report.failed, []);
     assert_eq!(report.served_by.len(), 2);
+    let open = format!("\nsinew_worker_connections_open{{worker=\"{workers}\"}} ");
+    assert!(metrics(&sandbox).contains(&open), "there are {workers} workers");
 }
 
 fn metrics(sandbox: &Sandbox) -> String {
@@ -148,11 +150,16 @@ fn metrics(sandbox: &Sandbox) -> String {
 
 #[test]
 fn ten_configurations_a_second_lose_nothing() {
-    swaps_under_load("swaps", 30);
+    swaps_under_load("swaps", 30, 1);
+}
+
+#[test]
+fn nor_do_they_with_two_workers() {
+    swaps_under_load("swapstwo", 30, 2);
 }
 
 #[test]
 #[ignore = "takes minutes: cargo xtask upgrades"]
 fn ten_configurations_a_second_lose_nothing_for_minutes() {
-    swaps_under_load("swapslong", 1800);
+    swaps_under_load("swapslong", 1800, 1);
 }

@@ -57,6 +57,7 @@ fn figures_of_workers_add_up() {
     sum.merge(&b.figures());
     let stats = sum.stats();
     assert_eq!((stats.revision, stats.connections_open, stats.refused["x"]), (3, 2, 2));
+    assert_eq!(sum.connections_of_workers, [1, 1]);
     assert_eq!((stats.egress["plc:502"].requests, stats.egress["only b"].connections), (2, 1));
     assert_eq!(sum.routes[&(Direction::Egress, "plc:502".to_owned())].sent_bytes, 20);
 }
