@@ -72,6 +72,9 @@ type Turn<'a> = Pin<Box<dyn Future<Output = Next> + 'a>>;
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 
+/// A timer that was not needed yet stands there: one that had to fire soon would wake the worker for nothing.
+const LATER: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// After a hand-over, how long a client's connection waits for a request. Its successor knows newer configurations.
 const HANDED_OVER_IDLE: Duration = Duration::from_secs(5);
 
@@ -80,7 +83,8 @@ const HANDED_OVER_IDLE: Duration = Duration::from_secs(5);
 pub fn serve(flow: &Flow, mut client: Connection, on_route: Option<OnRoute>) -> impl Future<Output = ()> {
     async move {
         let _on_route = on_route.or_else(|| flow.count());
-        let (phase_changed, sleep) = (pin!(flow.worker.phase_changed()), pin!(sleep_until(Instant::now())));
+        let (phase_changed, sleep) =
+            (pin!(flow.worker.phase_changed()), pin!(sleep_until(Instant::now() + LATER)));
         let mut waits = Waits::new(flow, phase_changed, sleep);
         // Whoever connects while we drain does not know yet: one request is served, and its answer says that we close.
         let mut is_late = flow.worker.current_phase().inbound_draining;
@@ -595,7 +599,7 @@ async fn answer(client: &mut Connection, exchange: Option<&Exchange>, failure: F
 
 /// Ends a connection on which nothing is under way.
 pub async fn close(mut client: Connection) {
-    let _ = timeout(LINGER, client.stream.shutdown()).await;
+    let _ = timeout(LINGER, client.stream.farewell()).await;
 }
 
 /// Closes so that the client can read all that was written: unread bytes would make the kernel send a reset.

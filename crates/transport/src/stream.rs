@@ -1,20 +1,21 @@
 //! A byte stream to or from anybody: one type, so that nothing above is generic over sockets.
 
-use std::io;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::tls::TlsStream;
+
 #[derive(Debug)]
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
-    /// We dialed. Boxed: a session is some KiB large.
-    TlsClient(Box<tokio_rustls::client::TlsStream<Raw>>),
-    /// We accepted.
-    TlsServer(Box<tokio_rustls::server::TlsStream<Raw>>),
+    /// Boxed: a session is some KiB large.
+    Tls(Box<TlsStream>),
 }
 
 /// What TLS runs over.
@@ -45,6 +46,15 @@ impl Stream {
             let _ = stream.set_zero_linger();
         }
     }
+
+    /// Tells the peer that this is the end, where a stream has a way to say so besides ending: TLS. Call it just before
+    /// dropping, when nothing is under way, instead of `shutdown`.
+    pub async fn farewell(&mut self) {
+        if let Self::Tls(stream) = self {
+            // Whoever is gone needs none.
+            let _ = poll_fn(|cx| stream.poll_farewell(cx)).await;
+        }
+    }
 }
 
 impl Stream {
@@ -54,21 +64,15 @@ impl Stream {
     pub fn is_quiet(&mut self) -> bool {
         use std::os::fd::AsFd;
         // What a session has decrypted, or has been told, is not in its socket any more.
-        let state = match self {
-            Self::Tcp(_) | Self::Unix(_) => None,
-            Self::TlsClient(stream) => Some(stream.get_mut().1.process_new_packets()),
-            Self::TlsServer(stream) => Some(stream.get_mut().1.process_new_packets()),
-        };
-        let is_silent =
-            |state: rustls::IoState| state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed();
-        if !state.is_none_or(|state| state.is_ok_and(is_silent)) {
+        if let Self::Tls(stream) = self
+            && !stream.is_quiet()
+        {
             return false;
         }
         let descriptor = match &*self {
             Self::Tcp(stream) => stream.as_fd(),
             Self::Unix(stream) => stream.as_fd(),
-            Self::TlsClient(stream) => stream.get_ref().0.as_fd(),
-            Self::TlsServer(stream) => stream.get_ref().0.as_fd(),
+            Self::Tls(stream) => stream.raw().as_fd(),
         };
         crate::sys::is_quiet(descriptor)
     }
@@ -80,15 +84,10 @@ impl Stream {
         let raw = match self {
             Self::Tcp(stream) => stream.poll_read_ready(&mut context),
             Self::Unix(stream) => stream.poll_read_ready(&mut context),
-            Self::TlsClient(stream) => stream.get_ref().0.poll_read_ready(&mut context),
-            Self::TlsServer(stream) => stream.get_ref().0.poll_read_ready(&mut context),
+            Self::Tls(stream) => stream.raw().poll_read_ready(&mut context),
         };
         // What a session has decrypted is not in its socket any more: then the whole question is asked.
-        let is_decrypted = match self {
-            Self::Tcp(_) | Self::Unix(_) => false,
-            Self::TlsClient(stream) => !stream.get_ref().1.wants_read(),
-            Self::TlsServer(stream) => !stream.get_ref().1.wants_read(),
-        };
+        let is_decrypted = matches!(self, Self::Tls(stream) if !stream.session().wants_read());
         if raw.is_pending() && !is_decrypted { true } else { self.is_quiet() }
     }
 
@@ -164,6 +163,20 @@ macro_rules! delegate {
                 each!(self, $name { $($variant),* }, stream => stream.poll_write(cx, buf))
             }
 
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                slices: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                each!(self, $name { $($variant),* }, stream => stream.poll_write_vectored(cx, slices))
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                match self {
+                    $(Self::$variant(stream) => stream.is_write_vectored(),)*
+                }
+            }
+
             fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 each!(self, $name { $($variant),* }, stream => stream.poll_flush(cx))
             }
@@ -175,5 +188,5 @@ macro_rules! delegate {
     };
 }
 
-delegate!(Stream { Tcp, Unix, TlsClient, TlsServer });
+delegate!(Stream { Tcp, Unix, Tls });
 delegate!(Raw { Tcp, Unix });

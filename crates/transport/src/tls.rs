@@ -5,6 +5,8 @@
 //! Server names carry routing only: `<port>.<service>.<namespace>`.
 
 mod identity;
+mod remembered;
+mod session;
 mod verifier;
 
 #[cfg(test)]
@@ -17,17 +19,18 @@ use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ServerSessionMemoryCache;
-use rustls::{ClientConfig, ServerConfig, version};
+use rustls::{
+    ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection, SupportedCipherSuite, version,
+};
 use sinew_spec::name::SpiffeId;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio::io::AsyncWriteExt;
 
 pub use self::identity::{Identity, spiffe_id};
+pub use self::session::TlsStream;
 use crate::stream::{Raw, Stream};
 
 /// Sessions kept for resumption, on either side. Pools keep connections open, so few are worth their memory.
 const SESSIONS_MAX: usize = 32;
-/// Plaintext waiting to be encrypted, per connection.
-const BUFFER_BYTES_MAX: usize = 16 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -80,10 +83,10 @@ impl Alpn {
 #[derive(Clone)]
 pub struct Tls {
     id: SpiffeId,
-    server: TlsAcceptor,
-    client_http: TlsConnector,
-    client_http2: TlsConnector,
-    client_tcp: TlsConnector,
+    server: Arc<ServerConfig>,
+    client_http: Arc<ClientConfig>,
+    client_http2: Arc<ClientConfig>,
+    client_tcp: Arc<ClientConfig>,
 }
 
 /// An accepted connection of a peer whose chain is good.
@@ -99,7 +102,7 @@ impl Tls {
     pub fn new(identity: &Identity) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
         let verifier = Arc::new(verifier::BundleVerifier::new(&identity.bundle, &provider)?);
-        let client = |alpn: Alpn| -> Result<TlsConnector, TlsError> {
+        let client = |alpn: Alpn| -> Result<Arc<ClientConfig>, TlsError> {
             let mut config = ClientConfig::builder_with_provider(provider.clone())
                 .with_protocol_versions(&[&version::TLS13])?
                 .dangerous()
@@ -107,7 +110,7 @@ impl Tls {
                 .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())?;
             config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
             config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
-            Ok(TlsConnector::from(Arc::new(config)))
+            Ok(Arc::new(config))
         };
         let mut server = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&version::TLS13])?
@@ -118,7 +121,7 @@ impl Tls {
         server.send_tls13_tickets = 1;
         Ok(Self {
             id: identity.id.clone(),
-            server: TlsAcceptor::from(Arc::new(server)),
+            server: Arc::new(server),
             client_http: client(Alpn::Http)?,
             client_http2: client(Alpn::Http2)?,
             client_tcp: client(Alpn::Tcp)?,
@@ -132,13 +135,13 @@ impl Tls {
 
     /// The handshake of an accepted connection. The caller bounds its time and judges `peer`.
     pub async fn accept(&self, raw: Raw) -> io::Result<Accepted> {
-        let mut stream = self.server.accept(raw).await?;
-        let session = stream.get_mut().1;
-        session.set_buffer_limit(Some(BUFFER_BYTES_MAX));
+        let session = ServerConnection::new(self.server.clone()).map_err(io::Error::other)?;
+        let stream = TlsStream::handshake(raw, session).await?;
+        let Connection::Server(session) = stream.session() else { unreachable!("it was made of one") };
         let peer = peer_id(session.peer_certificates())?;
         let server_name = session.server_name().ok_or_else(|| invalid("no server name was sent"))?.to_owned();
         let alpn = session.alpn_protocol().and_then(Alpn::parse).ok_or_else(|| invalid("no common ALPN"))?;
-        Ok(Accepted { stream: Stream::TlsServer(Box::new(stream)), peer, server_name, alpn })
+        Ok(Accepted { stream: Stream::Tls(Box::new(stream)), peer, server_name, alpn })
     }
 
     /// The handshake of a dialed connection. The peer's SPIFFE ID must be one that `expected` accepts.
@@ -151,14 +154,14 @@ impl Tls {
     ) -> io::Result<Stream> {
         let name = ServerName::try_from(server_name.to_owned())
             .map_err(|_| invalid("service and namespace do not make a server name"))?;
-        let connector = match alpn {
+        let config = match alpn {
             Alpn::Http => &self.client_http,
             Alpn::Http2 => &self.client_http2,
             Alpn::Tcp => &self.client_tcp,
         };
-        let mut stream = connector.connect(name, raw).await?;
-        let session = stream.get_mut().1;
-        session.set_buffer_limit(Some(BUFFER_BYTES_MAX));
+        let session = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+        let mut stream = TlsStream::handshake(raw, session).await?;
+        let session = stream.session();
         let peer = peer_id(session.peer_certificates())?;
         if !expected(&peer) {
             return Err(io::Error::new(
@@ -169,17 +172,37 @@ impl Tls {
         if session.alpn_protocol().and_then(Alpn::parse) != Some(alpn) {
             return Err(invalid("the peer did not take the offered ALPN"));
         }
-        Ok(Stream::TlsClient(Box::new(stream)))
+        // Now it may learn who we are.
+        stream.flush().await?;
+        Ok(Stream::Tls(Box::new(stream)))
     }
 }
 
 /// aws-lc-rs with X25519 first and classic groups only: a hybrid key share is 1.2 KB more in each direction, between
-/// processes of one host mostly.
+/// processes of one host mostly. AES-128 comes first where the processor knows AES: SHA-384, which comes with AES-256, costs
+/// a fifteenth of a handshake. The calling side's order counts, so a weak machine gets ChaCha20 of a strong one.
 fn provider() -> CryptoProvider {
+    const AES_128: SupportedCipherSuite = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+    const AES_256: SupportedCipherSuite = aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384;
+    const CHACHA20: SupportedCipherSuite = aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256;
+    let cipher_suites = match knows_aes() {
+        true => vec![AES_128, AES_256, CHACHA20],
+        false => vec![CHACHA20, AES_128, AES_256],
+    };
     CryptoProvider {
+        cipher_suites,
         kx_groups: vec![aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1],
         ..aws_lc_rs::default_provider()
     }
+}
+
+fn knows_aes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("aes");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    return false;
 }
 
 fn peer_id(certificates: Option<&[CertificateDer<'_>]>) -> io::Result<SpiffeId> {

@@ -1,20 +1,24 @@
+use std::time::Duration;
+
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use rustls::pki_types::UnixTime;
+use rustls::server::danger::ClientCertVerifier;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::*;
 
-const WEB: &str = "spiffe://test.sinew/ns/test/svc/web/inst/web-1";
-const ORDERS: &str = "spiffe://test.sinew/ns/test/svc/orders/inst/orders-1";
-const NAME: &str = "8000.orders.test";
+pub const WEB: &str = "spiffe://test.sinew/ns/test/svc/web/inst/web-1";
+pub const ORDERS: &str = "spiffe://test.sinew/ns/test/svc/orders/inst/orders-1";
+pub const NAME: &str = "8000.orders.test";
 
-struct Ca {
+pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
 impl Ca {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -33,7 +37,7 @@ impl Ca {
         Identity::from_pem(&chain, &key.serialize_pem(), &self.pem, 0)
     }
 
-    fn tls(&self, uri: &str) -> Tls {
+    pub fn tls(&self, uri: &str) -> Tls {
         Tls::new(&self.identity(&[uri], None).unwrap()).unwrap()
     }
 }
@@ -71,8 +75,10 @@ async fn both_sides_learn_who_the_other_is() {
         assert_eq!(accepted.peer.as_str(), WEB);
         assert_eq!((accepted.server_name.as_str(), accepted.alpn), (NAME, Alpn::Http));
     }
-    let (dialed, _) = meet(&web, &orders, WEB).await;
+    let (dialed, accepted) = meet(&web, &orders, WEB).await;
     assert_eq!(dialed.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    // Whoever is not the expected one is not told who called.
+    assert_eq!(accepted.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
 }
 
 #[tokio::test]
@@ -93,6 +99,23 @@ async fn an_expired_certificate_is_refused() {
     let expired = Tls::new(&ca.identity(&[ORDERS], Some(2020)).unwrap()).unwrap();
     let (dialed, _) = meet(&ca.tls(WEB), &expired, ORDERS).await;
     assert_eq!(dialed.unwrap_err().kind(), io::ErrorKind::InvalidData);
+}
+
+/// What was remembered of a chain says nothing of its dates.
+#[test]
+fn a_chain_that_was_good_expires() {
+    let ca = Ca::new();
+    let peer = ca.identity(&[WEB], Some(2100)).unwrap();
+    let provider = Arc::new(provider());
+    let verifier = verifier::BundleVerifier::new(&peer.bundle, &provider).unwrap();
+    let check = |year: u64| {
+        let now = UnixTime::since_unix_epoch(Duration::from_secs((year - 1970) * 365 * 24 * 3600));
+        verifier.verify_client_cert(&peer.chain[0], &[], now).map(drop)
+    };
+    check(2050).unwrap();
+    check(2050).unwrap();
+    assert_eq!(check(2110), Err(rustls::CertificateError::Expired.into()));
+    check(2050).unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
@@ -10,11 +10,15 @@ use rustls::{
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::TlsError;
+use super::remembered::Remembering;
 
 /// Accepts a certificate whose chain ends in the bundle, whatever name it was dialed by, in either direction.
 #[derive(Debug)]
 pub struct BundleVerifier {
     anchors: Vec<TrustAnchor<'static>>,
+    /// For what certificates are signed with.
+    remembering: Vec<Remembering>,
+    /// For what handshakes are signed with.
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -25,7 +29,9 @@ impl BundleVerifier {
             .map(|certificate| anchor_from_trusted_cert(certificate).map(|anchor| anchor.to_owned()))
             .collect::<Result<_, _>>()
             .map_err(|error| TlsError::Material(format!("trust bundle: {error}")))?;
-        Ok(Self { anchors, algorithms: provider.signature_verification_algorithms })
+        let algorithms = provider.signature_verification_algorithms;
+        let remembering = algorithms.all.iter().map(|algorithm| Remembering::new(*algorithm)).collect();
+        Ok(Self { anchors, remembering, algorithms })
     }
 
     fn verify_chain(
@@ -36,7 +42,9 @@ impl BundleVerifier {
         usage: KeyUsage,
     ) -> Result<(), Error> {
         let leaf = EndEntityCert::try_from(leaf).map_err(bad_certificate)?;
-        leaf.verify_for_usage(self.algorithms.all, &self.anchors, intermediates, now, usage, None, None)
+        let algorithms: Vec<&dyn SignatureVerificationAlgorithm> =
+            self.remembering.iter().map(|algorithm| algorithm as _).collect();
+        leaf.verify_for_usage(&algorithms, &self.anchors, intermediates, now, usage, None, None)
             .map(drop)
             .map_err(bad_certificate)
     }
