@@ -363,7 +363,7 @@ impl Exchange {
         let is_open = self.response.as_ref().is_none_or(|response| !response.is_ended);
         // A head that is not complete stays in the buffer: more is read to it.
         let wants_more = self.response.is_none() || upstream.input.is_empty();
-        if !moved && is_open && has_room && wants_more {
+        if !moved && is_open && has_room && wants_more && !self.bulk.is_piped() {
             match upstream.poll_fill(cx) {
                 Poll::Ready(Ok(0)) => {
                     self.upstream_ended()?;
@@ -380,8 +380,11 @@ impl Exchange {
         }
         if !self.to_client.0.is_empty() || self.is_client_unflushed {
             let before = self.client_written;
-            let sent = client.poll_send(cx, &self.to_client.0, &mut self.client_written);
-            self.has_moved |= self.response.is_some() && self.client_written > before;
+            let (drained, mut sent) = self.bulk.poll_drain(cx, &client.stream);
+            if let Poll::Ready(Ok(())) = sent {
+                sent = client.poll_send(cx, &self.to_client.0, &mut self.client_written);
+            }
+            self.has_moved |= self.response.is_some() && (self.client_written > before || drained > 0);
             match sent {
                 Poll::Ready(Ok(())) => {
                     self.to_client.0.clear();
@@ -412,7 +415,7 @@ impl Exchange {
             return Ok(false);
         };
         let Some(left) = unframed_left(&response.decoder, &response.encoder) else { return Ok(false) };
-        if !self.to_client.0.is_empty() || !upstream.input.is_empty() {
+        if !self.to_client.0.is_empty() || self.bulk.is_piped() || !upstream.input.is_empty() {
             return Ok(false);
         }
         let held = &mut self.to_client.0;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sinew_telemetry::{Direction, Registry, RouteMetrics};
+use sinew_transport::bulk;
 use sinew_transport::tls::Tls;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -247,6 +248,7 @@ impl Worker {
                     || !application.links.is_empty()
                     || Rc::strong_count(application) > 1
             });
+            bulk::sweep();
             if quiet.tick(self.admitted.take(), idle_max) {
                 self.exchanges.release();
                 sys::give_memory_back();

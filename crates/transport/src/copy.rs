@@ -111,6 +111,10 @@ impl Direction {
     fn poll(&mut self, cx: &mut Context<'_>, from: &mut Stream, to: &mut Stream) -> Poll<io::Result<()>> {
         let mut turn = 0;
         loop {
+            let (written, drained) = self.bulk.poll_drain(cx, to);
+            self.moved += written as u64;
+            turn += written;
+            ready!(drained)?;
             while self.written < self.pending.len() {
                 let count = ready!(Pin::new(&mut *to).poll_write(cx, &self.pending[self.written..]))?;
                 if count == 0 {
@@ -121,11 +125,9 @@ impl Direction {
                 self.flushing = true;
                 turn += count;
             }
-            if !self.pending.is_empty() {
-                self.pending = Vec::new();
-                self.written = 0;
-                self.bulk.release();
-            }
+            self.pending = Vec::new();
+            self.written = 0;
+            self.bulk.release();
             match self.end {
                 End::Open => {}
                 End::Read => {
