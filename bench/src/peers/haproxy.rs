@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::{Role, Side};
-use crate::certificates::{Certificates, SERVER_NAME};
+use crate::certificates::{CIPHER_SUITE, Certificates, SERVER_NAME};
 
 pub fn configure(role: &Role, certificates: &Certificates, folder: &Path) -> Result<Vec<String>> {
     let name = role.name();
@@ -16,7 +16,7 @@ pub fn configure(role: &Role, certificates: &Certificates, folder: &Path) -> Res
     let bundle = certificates.bundle.display();
     let bind = match role.tls {
         Side::Clients => format!(
-            " ssl crt {} ca-file {bundle} verify required ssl-min-ver TLSv1.3 curves X25519",
+            " ssl crt {} ca-file {bundle} verify required ssl-min-ver TLSv1.3 curves X25519 ciphersuites {CIPHER_SUITE}",
             certificates.callee.both.display()
         ),
         _ if role.is_http2() => " proto h2".to_owned(),
@@ -25,7 +25,7 @@ pub fn configure(role: &Role, certificates: &Certificates, folder: &Path) -> Res
     let server = match role.tls {
         Side::Upstreams => format!(
             " ssl crt {} ca-file {bundle} verify required verifyhost {SERVER_NAME} sni str({SERVER_NAME}) \
-             ssl-min-ver TLSv1.3",
+             ssl-min-ver TLSv1.3 ciphersuites {CIPHER_SUITE}",
             certificates.caller.both.display()
         ),
         _ if role.is_http2() => " proto h2".to_owned(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::{Role, Side};
-use crate::certificates::{Certificates, SERVER_NAME};
+use crate::certificates::{CIPHER_SUITE, Certificates, SERVER_NAME};
 
 const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
@@ -60,7 +60,8 @@ fn http(role: &Role, certificates: &Certificates, servers: &str) -> String {
             location,
             "{module}_ssl_certificate {}; {module}_ssl_certificate_key {}; {module}_ssl_verify on; \
              {module}_ssl_trusted_certificate {bundle}; {module}_ssl_server_name on; \
-             {module}_ssl_name {SERVER_NAME}; {module}_ssl_protocols TLSv1.3; ",
+             {module}_ssl_name {SERVER_NAME}; {module}_ssl_protocols TLSv1.3; \
+             {module}_ssl_conf_command Ciphersuites {CIPHER_SUITE}; ",
             leaf.chain.display(),
             leaf.key.display()
         );
@@ -70,7 +71,8 @@ fn http(role: &Role, certificates: &Certificates, servers: &str) -> String {
             " ssl",
             format!(
                 "ssl_certificate {}; ssl_certificate_key {}; ssl_client_certificate {bundle}; \
-                 ssl_verify_client on; ssl_protocols TLSv1.3; ssl_ecdh_curve X25519; ",
+                 ssl_verify_client on; ssl_protocols TLSv1.3; ssl_ecdh_curve X25519; \
+                 ssl_conf_command Ciphersuites {CIPHER_SUITE}; ",
                 certificates.callee.chain.display(),
                 certificates.callee.key.display()
             ),
