@@ -195,6 +195,7 @@ impl Launcher {
             cgroups: Cgroups::detect(),
             program: options.program,
             successions: Semaphore::new(succession::AT_ONCE),
+            outdated: Mutex::default(),
             lifeline,
             environment: Mutex::new(options.environment),
         });

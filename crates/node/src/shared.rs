@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use sinew_spec::application::ServicePosture;
+use sinew_spec::name::InstanceName;
 use tokio::sync::Semaphore;
 
 use crate::board::Board;
@@ -31,6 +32,8 @@ pub struct Shared {
     pub program: PathBuf,
     /// Turns for proxies to be succeeded.
     pub successions: Semaphore,
+    /// See `ApplicationStatus::outdated`.
+    pub outdated: Mutex<BTreeMap<InstanceName, String>>,
     /// The read end of the pipe whose end ends everything; `None`: detached.
     pub lifeline: Option<OwnedFd>,
     /// Values for `FileContent::Environment`. Never stored.
@@ -38,6 +41,10 @@ pub struct Shared {
 }
 
 impl Shared {
+    pub fn outdated(&self) -> MutexGuard<'_, BTreeMap<InstanceName, String>> {
+        self.outdated.lock().expect("nothing panics while it holds this lock")
+    }
+
     /// For whoever looks why something went wrong: the daemon's log, or the terminal's error stream is not touched in
     /// the foreground.
     pub fn log(&self, text: &str) {

@@ -55,6 +55,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sinew_spec::handover::UdpFlow;
 use sinew_spec::proxy::ProxyConfig;
 use sinew_transport::tls::Identity;
 use tokio::net::{TcpListener, TcpSocket, UdpSocket, UnixListener};
@@ -70,6 +71,8 @@ pub struct ProxyInputs {
     pub sockets: Sockets,
     /// Listeners of published ports: those of an earlier process, and from then on all that are bound.
     pub published: PublishedSockets,
+    /// Of an earlier process: sockets that are connected to where a client's datagrams go.
+    pub flows: Vec<(UdpFlow, OwnedFd)>,
     /// Reaches the application inside the seal. `None` for a gateway.
     pub inside: Option<Box<dyn Inside>>,
     /// HTTP/1.1: `/metrics`, `/stats.json`, `/config`, `/ready`.
@@ -97,8 +100,9 @@ pub struct Gate {
 
 /// Another process begins to serve in the place of this one.
 pub struct Handover {
-    /// Told when nothing new is accepted or read any more; all sockets are still open.
-    pub paused: oneshot::Sender<()>,
+    /// Told when nothing new is accepted or read any more; all sockets are still open. Duplicates of those of flows, which
+    /// are served until the outcome is known.
+    pub paused: oneshot::Sender<Vec<(UdpFlow, OwnedFd)>>,
     /// True: the other one serves. Sockets are closed, connections live on until they end or the time of
     /// `ProxyLimits::handover_drain_ms` is over, and [`run`] returns. False, or dropped: everything goes on as before.
     pub outcome: oneshot::Receiver<bool>,

@@ -38,7 +38,7 @@ pub async fn run(inputs: ProxyInputs) -> Result<(), ProxyError> {
 }
 
 async fn serve(inputs: ProxyInputs, lost: mpsc::UnboundedSender<()>) -> Result<(), ProxyError> {
-    let ProxyInputs { mut config, mut identity, sockets, published, inside, threads, .. } = inputs;
+    let ProxyInputs { mut config, mut identity, sockets, published, flows, inside, threads, .. } = inputs;
     let ProxyInputs { admin, applied, mut shutdown, drain_max, mut handovers, gate, memory, .. } = inputs;
     let registry = Arc::new(Registry::default());
     let shared = Arc::new(Shared::default());
@@ -73,6 +73,7 @@ async fn serve(inputs: ProxyInputs, lost: mpsc::UnboundedSender<()>) -> Result<(
             () = stopped(&mut shutdown) => return Ok(()),
         }
     }
+    udp::adopt(&worker, &sockets.udp_egress, flows);
     let sweeping = spawn_local({
         let worker = worker.clone();
         async move { worker.sweep().await }
@@ -100,7 +101,7 @@ async fn serve(inputs: ProxyInputs, lost: mpsc::UnboundedSender<()>) -> Result<(
         let has_successor = match handover {
             None => false,
             Some(Handover { paused, outcome }) => {
-                let _ = paused.send(());
+                let _ = paused.send(worker.udp.duplicate());
                 tokio::select! {
                     () = stopped(&mut shutdown) => false,
                     outcome = outcome => match outcome {
@@ -114,6 +115,7 @@ async fn serve(inputs: ProxyInputs, lost: mpsc::UnboundedSender<()>) -> Result<(
         drop(sockets);
         published.close();
         if has_successor {
+            worker.udp.let_go();
             let limit = worker.snapshot().limits.handover_drain;
             tokio::select! {
                 () = workers.hand_over(limit) => {}

@@ -22,6 +22,7 @@ use crate::memory::{Budget, Pressure};
 use crate::pool::Pool;
 use crate::shared::{Kind, Shared};
 use crate::snapshot::Snapshot;
+use crate::udp::Flows;
 use crate::{Inside, Memory, sys};
 
 /// Idle upstream connections are looked at this often.
@@ -50,6 +51,7 @@ pub struct Worker {
     idle_before: Cell<Option<Instant>>,
     /// How long they may wait, since memory is short.
     patience: Cell<Option<Duration>>,
+    pub udp: Flows,
     /// Of datagrams, of all destinations.
     pub flows: Cell<usize>,
 }
@@ -105,6 +107,7 @@ impl Worker {
             phase_changed: Notify::new(),
             idle_before: Cell::new(None),
             patience: Cell::new(None),
+            udp: Flows::default(),
             flows: Cell::new(0),
         })
     }

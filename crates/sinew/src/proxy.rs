@@ -87,10 +87,11 @@ async fn run_instance(bootstrap: Bootstrap) -> anyhow::Result<()> {
     let (sockets, inside) = reach(&bootstrap).await?;
     let published = PublishedSockets::default();
     // From here on until the other process is told that we serve, connections wait.
-    let succession = match &bootstrap.handover {
+    let mut succession = match &bootstrap.handover {
         Some(path) if bootstrap.succeeds => Some(Succession::begin(path, &published).await?),
         _ => None,
     };
+    let flows = succession.as_mut().map(|succession| std::mem::take(&mut succession.flows));
     let feed = Rc::new(Feed::start(FeedOptions {
         instance: bootstrap.instance.clone(),
         control: bootstrap.control.clone(),
@@ -129,6 +130,7 @@ async fn run_instance(bootstrap: Bootstrap) -> anyhow::Result<()> {
         identity,
         sockets,
         published,
+        flows: flows.unwrap_or_default(),
         inside,
         admin: Some(admin),
         applied,

@@ -8,6 +8,7 @@
 //!        ◀─────────────────── Published   listeners of published ports, as descriptors beside the message
 //!   Ready ──────────────────▶          everything else that it needs is there
 //!                              (nothing new is accepted, read or acknowledged from here on)
+//!        ◀─────────────────── Flows       the sockets of flows of datagrams; any number of such messages
 //!        ◀─────────────────── Go
 //!   Prepared ───────────────▶          it has compiled what the other one served last
 //!        ◀─────────────────── Done    from here on it serves, and the other one drains
@@ -46,7 +47,19 @@ pub enum HandoverMessage {
         more: bool,
     },
     Ready,
+    /// One descriptor for each flow, in their order.
+    Flows {
+        flows: Vec<UdpFlow>,
+    },
     Go,
     Prepared,
     Done,
+}
+
+/// A client of a declared destination of datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct UdpFlow {
+    /// Of the standing socket (`EgressMatch::Udp`).
+    pub socket: usize,
+    pub client: SocketAddr,
 }

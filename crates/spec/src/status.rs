@@ -21,6 +21,10 @@ pub struct ApplicationStatus {
     /// Instances whose sidecar runs and says nothing to the control plane; callers leave them out after ten seconds.
     #[serde(default)]
     pub silent: Vec<InstanceName>,
+    /// Instances (or the gateway) whose proxy still runs another build than the launcher, and why, in words; empty: a new
+    /// one is about to take its place.
+    #[serde(default)]
+    pub outdated: BTreeMap<InstanceName, String>,
     pub services: Vec<ServiceStatus>,
     pub published: Vec<PublishedStatus>,
     /// PSS of control plane and launcher, bytes.

@@ -105,6 +105,7 @@ impl Launcher {
             subscribed: progress.subscribed,
             absent: progress.absent.clone(),
             silent: progress.silent.clone(),
+            outdated: self.shared.outdated().clone(),
             services: services.collect(),
             published: self
                 .published

@@ -48,22 +48,29 @@ pub enum Outcome {
 
 /// Until something becomes of `serving`. `is_adopted`: an earlier launcher has started it.
 pub async fn run(situation: Situation, serving: Arc<Watched>, is_adopted: bool) -> Outcome {
-    if is_adopted && situation.is_outdated(serving.id).await {
+    let is_outdated = is_adopted && situation.is_outdated(serving.id).await;
+    let told = is_outdated.then(|| Told::new(&situation));
+    if let Some(told) = &told {
         let Situation { shared, bootstrap, .. } = &situation;
-        for _ in 0..TRIES {
+        let tries = if situation.knows_successors(told) { TRIES } else { 0 };
+        for _ in 0..tries {
             let turn = tokio::select! {
                 turn = shared.successions.acquire() => turn,
                 () = serving.ended() => return Outcome::Died,
             };
             let reason = match situation.succeed().await {
-                Ok(successor) => {
-                    let (old, new) = (serving.id.pid, successor.id.pid);
-                    shared.log(&format!("{}: proxy {new} took the place of {old}", bootstrap.instance));
+                Ok((successor, paused)) => {
+                    let (instance, old, new) = (&bootstrap.instance, serving.id.pid, successor.id.pid);
+                    shared.log(&format!(
+                        "{instance}: proxy {new} took the place of {old}; connections waited {} ms",
+                        paused.as_millis()
+                    ));
                     return Outcome::Succeeded(successor);
                 }
                 Err(reason) => reason,
             };
             drop(turn);
+            told.why(&reason);
             shared.log(&format!("{}: proxy {} goes on: {reason}", bootstrap.instance, serving.id.pid));
             if !serving.id.is_alive() {
                 return Outcome::Died;
@@ -78,6 +85,7 @@ pub async fn run(situation: Situation, serving: Arc<Watched>, is_adopted: bool) 
         }
     }
     serving.ended().await;
+    drop(told);
     Outcome::Died
 }
 
@@ -85,19 +93,22 @@ impl Situation {
     async fn is_outdated(&self, serving: ProcessId) -> bool {
         let program = self.shared.program.clone();
         let same = tokio::task::spawn_blocking(move || program::is_run_by(serving.pid, &program)).await;
-        let is_outdated = matches!(same, Ok(Ok(false)));
-        if is_outdated && !self.folder.handover_socket().exists() {
-            self.shared.log(&format!(
-                "{}: its proxy was started by a sinew that knows no successors: it stays until it is replaced",
-                self.bootstrap.instance
-            ));
-            return false;
-        }
-        is_outdated
+        matches!(same, Ok(Ok(false)))
     }
 
-    /// The new process, when it serves. Whoever drops this ends it.
-    async fn succeed(&self) -> Result<Watched, String> {
+    fn knows_successors(&self, told: &Told<'_>) -> bool {
+        let knows = self.folder.handover_socket().exists();
+        if !knows {
+            const WHY: &str = "it was started by a sinew that knows no successors";
+            told.why(WHY);
+            self.shared
+                .log(&format!("{}: its proxy stays until it is replaced: {WHY}", self.bootstrap.instance));
+        }
+        knows
+    }
+
+    /// The new process, when it serves, and for how long nobody did. Whoever drops this ends it.
+    async fn succeed(&self) -> Result<(Watched, Duration), String> {
         let pipe = || -> io::Result<(pipe::Receiver, Stdio)> {
             let (reader, writer) = io::pipe()?;
             Ok((pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?, Stdio::from(OwnedFd::from(writer))))
@@ -109,7 +120,10 @@ impl Situation {
         let mut successor = Starting(Some(successor.ok_or("the new one ended at once")?));
         let mut word = String::new();
         match timeout(SUCCESSION_MAX, told.read_to_string(&mut word)).await {
-            Ok(Ok(_)) if !word.is_empty() => Ok(successor.0.take().expect("nobody has taken it")),
+            Ok(Ok(_)) if !word.is_empty() => {
+                let paused = Duration::from_micros(word.trim().parse().unwrap_or_default());
+                Ok((successor.0.take().expect("nobody has taken it"), paused))
+            }
             Ok(_) => Err(format!("the new one ended{}", self.last_words())),
             Err(_) => Err(format!("the new one is not ready in time{}", self.last_words())),
         }
@@ -128,6 +142,29 @@ impl Situation {
 
     async fn nobody_serves(&self) -> bool {
         matches!(serving(&self.folder.handover_socket()).await, Serving::Nobody)
+    }
+}
+
+/// That a proxy is outdated, as `status` shows it, until this is dropped.
+struct Told<'a>(&'a Situation);
+
+impl<'a> Told<'a> {
+    fn new(situation: &'a Situation) -> Self {
+        let told = Self(situation);
+        told.why("");
+        told
+    }
+
+    fn why(&self, reason: &str) {
+        let Situation { shared, bootstrap, .. } = self.0;
+        shared.outdated().insert(bootstrap.instance.clone(), reason.to_owned());
+    }
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        let Situation { shared, bootstrap, .. } = self.0;
+        shared.outdated().remove(&bootstrap.instance);
     }
 }
 

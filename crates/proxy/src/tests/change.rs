@@ -194,6 +194,7 @@ async fn connections_that_arrive_while_a_sidecar_is_away_wait() {
             threads: crate::Threads::default(),
             drain_max: Duration::from_secs(1),
             published: crate::PublishedSockets::default(),
+            flows: Vec::new(),
             handovers: tokio::sync::mpsc::channel(1).1,
             gate: None,
         }));

@@ -8,7 +8,7 @@ use tokio::net::UdpSocket;
 
 use super::mesh::*;
 
-fn egress(label: &str, port: u16, matches: EgressMatch) -> EgressDestination {
+pub fn egress(label: &str, port: u16, matches: EgressMatch) -> EgressDestination {
     EgressDestination { label: label.into(), host: None, port, matches }
 }
 

@@ -1,13 +1,20 @@
 //! Another process takes the place of this one: what is accepted, what lives on, and for how long.
 
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use sinew_spec::proxy::ProxyConfig;
+use sinew_spec::handover::UdpFlow;
+use sinew_spec::proxy::{EgressMatch, ProxyConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::mesh::{Pair, Proxy, application, in_mesh, read_message, status, until};
+use super::edges::egress;
+use super::mesh::{
+    Ca, Folder, Pair, Proxy, Start, application, caller, in_mesh, read_message, status, until,
+};
 use crate::Handover;
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: orders\r\n\r\n";
@@ -15,11 +22,73 @@ const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
 
 /// Asks a proxy to pause; it has when this returns.
 async fn pause(proxy: &Proxy) -> oneshot::Sender<bool> {
+    pause_with_flows(proxy).await.0
+}
+
+async fn pause_with_flows(proxy: &Proxy) -> (oneshot::Sender<bool>, Vec<(UdpFlow, OwnedFd)>) {
     let (paused, is_paused) = oneshot::channel();
     let (outcome, outcome_out) = oneshot::channel();
     proxy.handovers.send(Handover { paused, outcome: outcome_out }).await.unwrap();
-    is_paused.await.unwrap();
-    outcome
+    let flows = is_paused.await.unwrap();
+    (outcome, flows)
+}
+
+/// A client of a declared destination of datagrams, which keeps the port that it was known by there.
+#[tokio::test]
+async fn flows_of_datagrams_move_and_lose_none() {
+    in_mesh(async {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let remote = server.local_addr().unwrap();
+        let configure = || {
+            let mut config = caller(&[]);
+            let matches = EgressMatch::Udp { socket: 0, address: remote.ip() };
+            config.egress = vec![egress("syslog", remote.port(), matches)];
+            config
+        };
+        let (ca, folder) = (Ca::new(), Folder::new());
+        let standing = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let inside = standing.local_addr().unwrap();
+        let start = |flows| {
+            let udp_shared = vec![standing.try_clone().unwrap()];
+            let start = Start { udp_shared, flows, ..Start::default() };
+            Proxy::start(&folder, ca.identity("web", "web-1"), configure(), start)
+        };
+        let old = start(Vec::new()).await;
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        client.send_to(b"one", inside).await.unwrap();
+        let (text, from) = datagram(&server).await;
+        assert_eq!(text, "one");
+
+        // Another process asks twice; the first one fails.
+        let (outcome, flows) = pause_with_flows(&old).await;
+        let expected = UdpFlow { socket: 0, client: client.local_addr().unwrap() };
+        assert_eq!(flows.iter().map(|(flow, _)| *flow).collect::<Vec<_>>(), [expected]);
+        outcome.send(false).unwrap();
+        drop(flows);
+        client.send_to(b"two", inside).await.unwrap();
+        assert_eq!(datagram(&server).await, ("two".to_owned(), from));
+
+        let (outcome, flows) = pause_with_flows(&old).await;
+        client.send_to(b"three", inside).await.unwrap();
+        outcome.send(true).unwrap();
+        // It has nothing left: it does not wait for a flow to be idle.
+        timeout(Duration::from_secs(10), old.task).await.unwrap().unwrap();
+        server.send_to(b"an answer in between", from).await.unwrap();
+        std::fs::remove_file(folder.path("web-1.admin")).unwrap();
+        let new = start(flows).await;
+        assert_eq!(datagram(&client).await.0, "an answer in between");
+        assert_eq!(datagram(&server).await, ("three".to_owned(), from));
+        client.send_to(b"four", inside).await.unwrap();
+        assert_eq!(datagram(&server).await, ("four".to_owned(), from));
+        assert_eq!(new.stats().await.egress["syslog"].in_flight, 1);
+    })
+    .await;
+}
+
+async fn datagram(socket: &UdpSocket) -> (String, SocketAddr) {
+    let mut bytes = [0; 64];
+    let (length, from) = socket.recv_from(&mut bytes).await.unwrap();
+    (String::from_utf8(bytes[..length].to_vec()).unwrap(), from)
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use sinew_spec::handover::UdpFlow;
 use sinew_spec::name::{ApplicationName, InstanceName, ServiceName, SpiffeId, TrustDomain};
 use sinew_spec::proxy::{Destination, Endpoint, HopAddress, Inbound, ProxyConfig, ProxyLimits};
 use sinew_spec::status::ProxyStats;
@@ -186,6 +188,9 @@ pub struct Start {
     /// Bytes that it has in use, of [`MEMORY_MAX`]; 0 always, otherwise.
     pub memory: Option<Arc<AtomicUsize>>,
     pub udp_egress: usize,
+    /// Standing sockets besides.
+    pub udp_shared: Vec<std::net::UdpSocket>,
+    pub flows: Vec<(UdpFlow, OwnedFd)>,
 }
 
 impl Proxy {
@@ -212,6 +217,11 @@ impl Proxy {
             udp.push(socket.local_addr().unwrap());
             sockets.udp_egress.push(socket);
         }
+        for socket in start.udp_shared {
+            socket.set_nonblocking(true).unwrap();
+            udp.push(socket.local_addr().unwrap());
+            sockets.udp_egress.push(UdpSocket::from_std(socket).unwrap());
+        }
         let revision = config.revision;
         let (config, config_view) = watch::channel(Some(Arc::new(config)));
         let (identity, identity_view) = watch::channel(Some(identity));
@@ -230,6 +240,7 @@ impl Proxy {
             threads: Threads::default(),
             drain_max: Duration::from_secs(5),
             published: PublishedSockets::default(),
+            flows: start.flows,
             handovers: handovers_view,
             gate: None,
         };

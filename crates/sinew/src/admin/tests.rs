@@ -21,6 +21,7 @@ fn status_of(name: &str) -> ApplicationStatus {
         subscribed: 2,
         absent: Vec::new(),
         silent: Vec::new(),
+        outdated: Default::default(),
         services: Vec::new(),
         published: Vec::new(),
         memory_bytes: None,

@@ -146,6 +146,7 @@ async fn run_file(arguments: &Arguments, config: ProxyConfig, identity: Identity
         threads: memory::of_threads(),
         drain_max: DRAIN_MAX,
         published: PublishedSockets::default(),
+        flows: Vec::new(),
         handovers: mpsc::channel(1).1,
         gate: None,
     });

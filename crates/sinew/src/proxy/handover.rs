@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::future::pending;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use sinew_client::feed::Feed;
 use sinew_proxy::{Gate, Handover, PublishedSockets};
-use sinew_spec::handover::{HandoverMessage, succeeded_admin};
+use sinew_spec::handover::{HandoverMessage, UdpFlow, succeeded_admin};
 use sinew_spec::seal::DESCRIPTORS_MAX;
 use sinew_transport::descriptors::{Channel, Listener};
 use sinew_transport::handover::{expect, is_ours, receive, send, unexpected};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// For a message that the other side can send at once.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,8 +31,6 @@ const PREPARED_MAX: Duration = Duration::from_secs(3);
 /// For a launcher that has asked who serves.
 const ASKED_MAX: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What a successor writes on its standard output when it serves.
-pub const SERVES: &str = "serves\n";
 
 /// A name for a socket until it takes its place.
 pub fn beside(path: &Path) -> PathBuf {
@@ -44,6 +42,9 @@ pub fn beside(path: &Path) -> PathBuf {
 /// The place of another process, which waits for us.
 pub struct Succession {
     channel: Channel,
+    began: Instant,
+    /// Of datagrams, and their sockets.
+    pub flows: Vec<(UdpFlow, OwnedFd)>,
 }
 
 impl Succession {
@@ -72,8 +73,8 @@ impl Succession {
                 }
             }
             send(&channel, &HandoverMessage::Ready, &[]).await?;
-            expect(&channel, &HandoverMessage::Go).await?;
-            Ok(Self { channel })
+            let flows = receive_flows(&channel).await?;
+            Ok(Self { channel, began: Instant::now(), flows })
         };
         timeout(READY_MAX, begin)
             .await
@@ -81,20 +82,34 @@ impl Succession {
             .context("taking the place of the process that serves")
     }
 
-    /// The other side of the gate that the data plane waits at. When this returns, it is open.
-    async fn finish(self, gate: OtherSide) -> anyhow::Result<()> {
+    /// The other side of the gate that the data plane waits at. When this returns, it is open: for how long nobody accepted.
+    async fn finish(self, gate: OtherSide) -> anyhow::Result<Duration> {
         let OtherSide { prepared, open } = gate;
         let finish = async {
             prepared.await.map_err(|_| anyhow!("the data plane has ended"))?;
             send(&self.channel, &HandoverMessage::Prepared, &[]).await?;
             expect(&self.channel, &HandoverMessage::Done).await?;
             let _ = open.send(());
-            anyhow::Ok(())
+            anyhow::Ok(self.began.elapsed())
         };
         timeout(PATIENCE, finish)
             .await
             .map_err(|_| anyhow!("what was served last cannot be served in time"))?
             .context("taking the place of the process that serves")
+    }
+}
+
+/// Until the process that serves has stopped accepting.
+async fn receive_flows(channel: &Channel) -> anyhow::Result<Vec<(UdpFlow, OwnedFd)>> {
+    let mut all = Vec::new();
+    loop {
+        match receive(channel).await? {
+            (HandoverMessage::Go, _) => return Ok(all),
+            (HandoverMessage::Flows { flows }, sockets) if flows.len() == sockets.len() => {
+                all.extend(flows.into_iter().zip(sockets));
+            }
+            (other, _) => return Err(unexpected(&other).into()),
+        }
     }
 }
 
@@ -122,9 +137,9 @@ pub struct Place {
 impl Place {
     /// Errors: the place could not be taken, so that another process serves.
     pub async fn keep(self, taken: Option<(Succession, OtherSide)>) -> anyhow::Result<Infallible> {
-        let is_successor = taken.is_some();
+        let mut paused = None;
         if let Some((succession, gate)) = taken {
-            succession.finish(gate).await?;
+            paused = Some(succession.finish(gate).await?);
             self.feed.hold(false);
             // Whoever asks for counters is answered by one or the other at any time.
             if let Err(error) = std::fs::rename(beside(&self.admin), &self.admin) {
@@ -134,8 +149,8 @@ impl Place {
         match self.handover.as_deref().map(listen) {
             None => {}
             Some(Ok(listener)) => {
-                if is_successor {
-                    tell();
+                if let Some(paused) = paused {
+                    tell(paused);
                 }
                 self.serve(listener).await;
             }
@@ -213,7 +228,9 @@ impl Place {
         let (outcome, outcome_out) = oneshot::channel();
         let gone = |_| io::Error::other("the data plane has ended");
         self.handovers.try_send(Handover { paused, outcome: outcome_out }).map_err(io::Error::other)?;
-        timeout(PATIENCE, is_paused).await?.map_err(gone)?;
+        let flows = timeout(PATIENCE, is_paused).await?.map_err(gone)?;
+        send_flows(channel, &flows).await;
+        drop(flows);
         send(channel, &HandoverMessage::Go, &[]).await?;
         let prepared = match timeout(PREPARED_MAX, expect(channel, &HandoverMessage::Prepared)).await {
             Ok(prepared) => prepared,
@@ -229,6 +246,19 @@ impl Place {
     }
 }
 
+/// Those that the kernel does not take (it bounds descriptors on their way) begin anew with their client's next datagram.
+async fn send_flows(channel: &Channel, flows: &[(UdpFlow, OwnedFd)]) {
+    for part in flows.chunks(DESCRIPTORS_MAX) {
+        let descriptors: Vec<_> = part.iter().map(|(_, socket)| socket.as_fd()).collect();
+        let flows = part.iter().map(|(flow, _)| *flow).collect();
+        let message = HandoverMessage::Flows { flows };
+        let sent = timeout(PATIENCE, send(channel, &message, &descriptors)).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
 /// In the place of an earlier one.
 fn listen(path: &Path) -> io::Result<Listener> {
     let beside = beside(path);
@@ -241,9 +271,10 @@ fn listen(path: &Path) -> io::Result<Listener> {
     Ok(listener)
 }
 
-/// The launcher waits for it; there may be none any more.
-fn tell() {
-    let _ = io::stdout().write_all(SERVES.as_bytes()).and_then(|()| io::stdout().flush());
+/// On standard output, for how many microseconds nobody accepted. The launcher waits for it; there may be none any more.
+fn tell(paused: Duration) {
+    let word = format!("{}\n", paused.as_micros());
+    let _ = io::stdout().write_all(word.as_bytes()).and_then(|()| io::stdout().flush());
     if let Ok(nothing) = OpenOptions::new().write(true).open("/dev/null") {
         nix::unistd::dup2_stdout(nothing).ok();
     }

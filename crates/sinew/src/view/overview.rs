@@ -42,6 +42,7 @@ pub fn render(
         troubles.extend(left_out(service, terminal));
     }
     troubles.extend(silent_proxies(status, terminal));
+    troubles.extend(outdated_proxies(status, terminal));
     troubles.extend(late_proxies(status, terminal));
     if !troubles.is_empty() {
         out.push('\n');
@@ -390,6 +391,27 @@ fn left_out(service: &ServiceStatus, terminal: &Terminal) -> Option<String> {
         "{mark} {number} of {} {verb} not answer callers, who leave them out for now\n",
         service.name
     ))
+}
+
+/// What serves on, from before an upgrade.
+fn outdated_proxies(status: &ApplicationStatus, terminal: &Terminal) -> Option<String> {
+    let (kept, waiting): (Vec<_>, Vec<_>) = status.outdated.iter().partition(|(_, why)| !why.is_empty());
+    let names = |some: &[(&InstanceName, &String)]| {
+        listed(&some.iter().map(|(name, _)| (*name).clone()).collect::<Vec<_>>())
+    };
+    let mut lines = String::new();
+    if let (Some(listed), Some((_, why))) = (names(&kept), kept.first()) {
+        let mark = terminal.paint(Paint::Warn, "!");
+        let why = harmless(why, false);
+        let advice = format!("  {why}\n  a build that works takes over with `sinew up -d`\n");
+        let advice = terminal.paint(Paint::Dim, &advice);
+        lines += &format!("{mark} the proxy of {listed} still runs another build of sinew\n{advice}");
+    }
+    if let Some(listed) = names(&waiting) {
+        let mark = terminal.paint(Paint::Warn, "…");
+        lines += &format!("{mark} a proxy of this build takes the place of the one of {listed}\n");
+    }
+    (!lines.is_empty()).then_some(lines)
 }
 
 fn late_proxies(status: &ApplicationStatus, terminal: &Terminal) -> Option<String> {

@@ -86,6 +86,7 @@ pub fn shop() -> ApplicationStatus {
         subscribed: 4,
         absent: vec!["orders-2".into()],
         silent: Vec::new(),
+        outdated: Default::default(),
         services: vec![db, orders, billing, migrate],
         published: vec![PublishedStatus {
             service: "orders".into(),

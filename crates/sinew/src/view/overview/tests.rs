@@ -30,6 +30,24 @@ x orders-2 is unhealthy, started 40s ago, restarted 2 times: HTTP 503 from :8000
 }
 
 #[test]
+fn names_proxies_of_another_build() {
+    let mut status = sample::shop();
+    status.services.clear();
+    status.absent.clear();
+    let why = "the new one ended: error: no such file";
+    status.outdated = [("orders-1", why), ("orders-2", why), ("db-1", "")]
+        .map(|(name, why)| (name.into(), why.to_owned()))
+        .into();
+    let shown = render(&status, &BTreeMap::new(), &Terminal::plain(), sample::NOW);
+    let expected = "! the proxy of orders-1, orders-2 still runs another build of sinew
+  the new one ended: error: no such file
+  a build that works takes over with `sinew up -d`
+… a proxy of this build takes the place of the one of db-1
+";
+    assert!(shown.contains(expected), "{shown}");
+}
+
+#[test]
 fn says_little_when_all_is_well() {
     let mut status = sample::shop();
     status.services.truncate(1);

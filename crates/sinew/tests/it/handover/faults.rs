@@ -1,6 +1,8 @@
 //! What goes wrong in the middle of a hand-over: processes that hang, launchers that die, builds that follow each other at
 //! once. Somebody serves all the while, and nothing is left behind.
 
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +22,30 @@ use crate::lifetimes::{WEB, free_port};
 const PROXIES: usize = 2;
 const READING: &str = "a reading that must not be written twice";
 
+/// Sends numbers to the address that it is given.
+const SENSOR: &str = r#"
+import socket, sys, time
+host, port = sys.argv[1:]
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.connect((host, int(port)))
+number = 0
+while True:
+    s.send(str(number).encode())
+    number += 1
+    time.sleep(0.02)
+"#;
+
+/// Who sent the numbers that came, until there is nothing more to read.
+fn readings(meter: &UdpSocket) -> (Vec<u64>, BTreeSet<SocketAddr>) {
+    let (mut numbers, mut senders) = (Vec::new(), BTreeSet::new());
+    let mut part = [0; 100];
+    while let Ok((count, from)) = meter.recv_from(&mut part) {
+        numbers.push(String::from_utf8_lossy(&part[..count]).parse().expect("a number"));
+        senders.insert(from);
+    }
+    (numbers, senders)
+}
+
 /// One instance behind a published port, under a load of requests that nobody may repeat.
 struct Small {
     sandbox: Sandbox,
@@ -30,15 +56,27 @@ struct Small {
 
 impl Small {
     fn new(user: User, name: &str) -> Self {
+        Self::with(user, name, "python3 web.py", "")
+    }
+
+    fn with(user: User, name: &str, command: &str, egress: &str) -> Self {
         let sandbox = Sandbox::new(user, name);
         let port = free_port();
         sandbox.write("web.py", WEB);
-        let ports = format!("ports: [\"{port}:8000\"]");
+        sandbox.write("sensor.py", SENSOR);
         sandbox.write(
             "compose.yaml",
             &format!(
-                "services:\n  web:\n    command: [python3, web.py]\n    {ports}\n    x-sinew: \
-                 {{ health: {{ http: {{ port: 8000, path: / }} }}, protocol: {{ 8000: http }} }}\n"
+                r#"
+services:
+  web:
+    command: [sh, -c, "{command}"]
+    ports: ["{port}:8000"]
+    x-sinew:
+      health: {{ http: {{ port: 8000, path: / }} }}
+      protocol: {{ 8000: http }}
+      egress: [{egress}]
+"#
             ),
         );
         sandbox.sinew(&["up", "-d"]).ok();
@@ -139,6 +177,9 @@ fn a_build_that_hangs_is_given_up_in_time_and_down_ends_the_next_try() {
     up_with(&small.sandbox, &hanging);
     let said = || daemon_log(&small.sandbox).matches("goes on: the new one is not ready in time").count();
     until("the first try is given up", PATIENCE, || (said() >= PROXIES).then_some(()));
+    let status = small.sandbox.sinew(&["status"]).ok().stdout;
+    let expected = "the proxy of _gateway-1, web-1 still runs another build of sinew\n  the new one is not ready in time";
+    assert!(status.contains(expected), "{status}");
     until("the next one begins", PATIENCE, || (!small.of_build(&hanging).is_empty()).then_some(()));
     assert_eq!(proxies(&small.sandbox), before);
     small.end();
@@ -182,9 +223,14 @@ fn down_in_the_middle_of_a_succession_leaves_nothing() {
 }
 
 #[test]
-fn two_builds_in_quick_succession_keep_a_stream_and_end_with_it() {
+fn two_builds_in_quick_succession_keep_a_stream_and_a_flow_of_datagrams() {
+    let host = nix::unistd::gethostname().expect("the host has a name").to_string_lossy().into_owned();
     for user in users() {
-        let mut small = Small::new(user, "quick");
+        let meter = UdpSocket::bind("0.0.0.0:0").expect("bind");
+        meter.set_nonblocking(true).expect("set it");
+        let port = meter.local_addr().expect("bound").port();
+        let command = format!("python3 sensor.py {host} {port} & exec python3 web.py");
+        let mut small = Small::with(user, "quick", &command, &format!("\"{host}:{port}/udp\""));
         let (first, second) = (small.builds.next(), small.builds.next());
         let mut tunnel = Tunnel::open(small.port);
         up_with(&small.sandbox, &first);
@@ -195,6 +241,10 @@ fn two_builds_in_quick_succession_keep_a_stream_and_end_with_it() {
         drop(tunnel);
         until("the old ones end", PATIENCE, || (small.all_proxies() == PROXIES).then_some(()));
         assert_eq!(small.of_build(&second).len(), PROXIES);
+        let (numbers, senders) = readings(&meter);
+        let expected: Vec<u64> = (0..numbers.len() as u64).collect();
+        assert_eq!(numbers, expected, "as {user:?}");
+        assert_eq!(senders.len(), 1, "as {user:?}: {senders:?} {}", daemon_log(&small.sandbox));
         small.end();
     }
 }
