@@ -53,6 +53,19 @@ pub fn chunked(input: &[u8]) {
     assert_eq!((again, consumed), (body, out.len()));
 }
 
+/// A header of the PROXY protocol: fewer bytes are never taken for something else.
+pub fn proxy_protocol(input: &[u8]) {
+    use sinew_wire::proxy_protocol::{Parsed, parse};
+    let Some((input, cut)) = cut(input) else { return };
+    let (whole, part) = (parse(input), parse(&input[..cut]));
+    assert!(part == Ok(Parsed::Incomplete) || part == whole, "cut at {cut}");
+    if let Ok(Parsed::Complete { bytes, .. }) = whole {
+        assert!(bytes <= input.len());
+        assert_eq!(parse(&input[..bytes]), whole);
+        assert_eq!(parse(&input[..bytes - 1]), Ok(Parsed::Incomplete));
+    }
+}
+
 fn cut(input: &[u8]) -> Option<(&[u8], usize)> {
     let (&at, input) = input.split_first()?;
     Some((input, usize::from(at) % (input.len() + 1)))

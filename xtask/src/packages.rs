@@ -12,6 +12,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("docker-registry", "docker-registry"),
     ("dockerd", "docker.io"),
     ("h2load", "nghttp2-client"),
+    ("haproxy", "haproxy"),
     ("mariadbd", "mariadb-server"),
     ("mosquitto", "mosquitto"),
     ("mosquitto_sub", "mosquitto-clients"),

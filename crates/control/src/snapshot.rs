@@ -114,6 +114,7 @@ pub fn published(application: &Application) -> Vec<Published> {
             service: service.name.clone(),
             port: port.target,
             protocol: port.protocol.or_else(|| service.protocols.get(&port.target).copied()),
+            accept_proxy: service.accept_proxy.get(&port.target).cloned().unwrap_or_default(),
         });
         ports.collect()
     };

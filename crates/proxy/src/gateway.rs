@@ -3,12 +3,14 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use sinew_spec::proxy::Published;
+use sinew_wire::proxy_protocol::{self, Origin, Parsed};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use crate::PublishedSockets;
 use crate::arrival::Arrival;
@@ -104,17 +106,79 @@ async fn accept(workers: Rc<Workers>, listener: Rc<TcpListener>, published: Rc<R
 }
 
 pub fn begin(worker: &Rc<Worker>, admitted: Admitted, stream: TcpStream, published: &Published) {
-    let served = serve(worker.clone(), stream, published);
-    tokio::task::spawn_local(async move {
-        let _admitted = admitted;
-        served.await;
-    });
+    // Otherwise it has gone again.
+    let Ok(peer) = stream.peer_addr() else { return };
+    let from = peer.ip().to_canonical();
+    let client = Connection::new(stream.into(), worker.snapshot().limits.wire.head_bytes_max);
+    if published.accept_proxy.iter().any(|network| network.contains(from)) {
+        let announced = announced(worker.clone(), client, from, published.clone());
+        tokio::task::spawn_local(async move {
+            let _admitted = admitted;
+            announced.await;
+        });
+    } else {
+        let served = serve(worker.clone(), client, from, published);
+        tokio::task::spawn_local(async move {
+            let _admitted = admitted;
+            served.await;
+        });
+    }
 }
 
-fn serve(worker: Rc<Worker>, stream: TcpStream, published: &Published) -> impl Future<Output = ()> + use<> {
+fn serve(
+    worker: Rc<Worker>,
+    client: Connection,
+    from: IpAddr,
+    published: &Published,
+) -> impl Future<Output = ()> + use<> {
     let snapshot = worker.snapshot();
-    let client = Connection::new(stream.into(), snapshot.limits.wire.head_bytes_max);
     let declared = snapshot.destination(&published.service).and_then(|known| known.protocol(published.port));
     let protocol = published.protocol.or(declared);
-    serve_service(worker, snapshot, client, published.service.clone(), published.port, protocol)
+    serve_service(worker, snapshot, client, published.service.clone(), published.port, protocol, Some(from))
+}
+
+/// A load balancer that says for whom it speaks.
+async fn announced(
+    worker: Rc<Worker>,
+    mut client: Connection,
+    mut from: IpAddr,
+    published: Published,
+) {
+    let header_timeout = worker.snapshot().limits.header_timeout;
+    match timeout(header_timeout, read_header(&mut client)).await {
+        Ok(Ok(Origin::Client { source, .. })) => from = source.ip().to_canonical(),
+        Ok(Ok(Origin::Itself)) => {}
+        // A health check that only connects.
+        Ok(Err(NoHeader::Nothing)) => return,
+        Ok(Err(NoHeader::Malformed)) | Err(_) => {
+            worker.registry.process.proxy_headers_rejected.increment();
+            return client.stream.abort();
+        }
+    }
+    serve(worker, client, from, &published).await;
+}
+
+enum NoHeader {
+    /// The connection ended without a byte.
+    Nothing,
+    Malformed,
+}
+
+/// What a load balancer says before the client's first byte.
+async fn read_header(client: &mut Connection) -> Result<Origin, NoHeader> {
+    loop {
+        match proxy_protocol::parse(client.input.data()) {
+            Ok(Parsed::Complete { origin, bytes }) => {
+                client.input.consume(bytes);
+                return Ok(origin);
+            }
+            Ok(Parsed::Incomplete) => {}
+            Err(_) => return Err(NoHeader::Malformed),
+        }
+        match client.fill().await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) if client.input.is_empty() => return Err(NoHeader::Nothing),
+            Ok(0) | Err(_) => return Err(NoHeader::Malformed),
+        }
+    }
 }

@@ -3,6 +3,8 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
+use std::io::Write;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,8 +40,8 @@ pub struct Flow {
 }
 
 pub enum Side {
-    /// Our service, or a client of a published port, calls another service.
-    Outbound { service: ServiceName, port: u16 },
+    /// Our service, or a client of a published port (at the address `from`), calls another service.
+    Outbound { service: ServiceName, port: u16, from: Option<IpAddr> },
     /// Another sidecar calls our application.
     Inbound { peer: SpiffeId, port: u16 },
 }
@@ -49,6 +51,26 @@ pub struct Plan {
     /// What the request lacks, or has in a form that nobody can use.
     new_id: Option<[u8; REQUEST_ID_BYTES]>,
     new_trace: Option<[u8; TRACEPARENT_BYTES]>,
+    /// Whom a published port was called by.
+    from: Option<Address>,
+}
+
+/// An IP address as text.
+struct Address {
+    text: [u8; ADDRESS_BYTES_MAX],
+    length: usize,
+}
+
+const ADDRESS_BYTES_MAX: usize = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".len();
+
+impl Address {
+    fn new(address: IpAddr) -> Self {
+        let mut text = [0; ADDRESS_BYTES_MAX];
+        let mut rest = &mut text[..];
+        write!(rest, "{address}").expect("no address is longer");
+        let left = rest.len();
+        Self { text, length: ADDRESS_BYTES_MAX - left }
+    }
 }
 
 /// What becomes of the client's connection.
@@ -371,19 +393,51 @@ impl Departing {
 
 impl Plan {
     /// Nothing is left to be changed.
-    pub const DONE: Self = Self { new_id: None, new_trace: None };
+    pub const DONE: Self = Self { new_id: None, new_trace: None, from: None };
 
     /// How the request's head is changed on its way upstream.
     pub fn with_edits<T>(&self, use_it: impl FnOnce(&RequestEdits<'_>) -> T) -> T {
-        let id = self.new_id.as_ref().map(|id| (&b"x-request-id"[..], &id[..]));
-        let trace = self.new_trace.as_ref().map(|trace| (&b"traceparent"[..], &trace[..]));
-        let (remove, append): (&[&[u8]], &[_]) = match (id, trace) {
-            (None, None) => (&[REASON_HEADER], &[]),
-            (Some(id), None) => (&[REASON_HEADER, b"x-request-id"], &[id]),
-            (None, Some(trace)) => (&[REASON_HEADER, b"traceparent"], &[trace]),
-            (Some(id), Some(trace)) => (&[REASON_HEADER, b"x-request-id", b"traceparent"], &[id, trace]),
-        };
+        let mut edits = Edits::default();
+        edits.remove(REASON_HEADER);
+        if let Some(id) = &self.new_id {
+            edits.replace(b"x-request-id", id);
+        }
+        if let Some(trace) = &self.new_trace {
+            edits.replace(b"traceparent", trace);
+        }
+        if let Some(Address { text, length }) = &self.from {
+            // Beside what the client says of itself, which is no more than that: ours is the last.
+            edits.append(b"x-forwarded-for", &text[..*length]);
+        }
+        let Edits { removed, appended, remove, append } = &edits;
+        let (remove, append) = (&remove[..*removed], &append[..*appended]);
         use_it(&RequestEdits { remove, append, ..RequestEdits::default() })
+    }
+}
+
+/// Of a request's head, on the stack.
+#[derive(Default)]
+struct Edits<'a> {
+    removed: usize,
+    appended: usize,
+    remove: [&'a [u8]; 3],
+    append: [(&'a [u8], &'a [u8]); 3],
+}
+
+impl<'a> Edits<'a> {
+    fn remove(&mut self, name: &'a [u8]) {
+        self.remove[self.removed] = name;
+        self.removed += 1;
+    }
+
+    fn append(&mut self, name: &'a [u8], value: &'a [u8]) {
+        self.append[self.appended] = (name, value);
+        self.appended += 1;
+    }
+
+    fn replace(&mut self, name: &'a [u8], value: &'a [u8]) {
+        self.remove(name);
+        self.append(name, value);
     }
 }
 
@@ -403,13 +457,14 @@ impl Flow {
         let has_trace = head.traceparent.is_some_and(|trace| TraceParent::parse(trace.of(bytes)).is_some());
         Ok(Plan {
             new_id: (!has_id).then(|| request_id(&new_id)),
+            from: self.client().map(Address::new),
             new_trace: (!has_trace).then(|| TraceParent::generate(&new_trace, false).encode()),
         })
     }
 
     pub fn route(&self, snapshot: &Snapshot) -> Result<(Target, Arc<RouteMetrics>), Failure> {
         match &self.side {
-            Side::Outbound { service, port } => {
+            Side::Outbound { service, port, .. } => {
                 let destination = snapshot.destination(service).ok_or(Failure::UnknownDestination)?.clone();
                 let metrics = destination.metrics.clone();
                 Ok((Target::Service { destination, port: *port }, metrics))
@@ -441,6 +496,13 @@ impl Flow {
         match &self.side {
             Side::Outbound { service, .. } => service,
             Side::Inbound { .. } => &snapshot.config.service,
+        }
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        match self.side {
+            Side::Outbound { from, .. } => from,
+            Side::Inbound { .. } => None,
         }
     }
 

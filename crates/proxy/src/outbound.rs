@@ -68,7 +68,7 @@ async fn serve(worker: Rc<Worker>, _admitted: Admitted, stream: TcpStream, meant
         Found::Service(destination) => {
             let protocol = destination.protocol(meant.port());
             let service = destination.service.clone();
-            serve_service(worker, snapshot, client, service, meant.port(), protocol).await;
+            serve_service(worker, snapshot, client, service, meant.port(), protocol, None).await;
         }
         // Boxed, as they are larger than what an HTTP client needs.
         Found::Egress(egress) => {
@@ -79,8 +79,8 @@ async fn serve(worker: Rc<Worker>, _admitted: Admitted, stream: TcpStream, meant
     }
 }
 
-/// A client of `service`: from our own application, or from a published port. No `async fn`, which would hold its
-/// arguments twice for as long as the connection lives.
+/// A client of `service`: from our own application, or from a published port (then `from` is its address). No `async fn`,
+/// which would hold its arguments twice for as long as the connection lives.
 pub fn serve_service(
     worker: Rc<Worker>,
     snapshot: Rc<Snapshot>,
@@ -88,9 +88,10 @@ pub fn serve_service(
     service: ServiceName,
     port: u16,
     protocol: Option<Protocol>,
+    from: Option<IpAddr>,
 ) -> impl Future<Output = ()> {
     let destination = snapshot.destination(&service).cloned();
-    let flow = Flow { worker, side: Side::Outbound { service, port } };
+    let flow = Flow { worker, side: Side::Outbound { service, port, from } };
     async move {
         let Some(destination) = destination else {
             return client.stream.abort();

@@ -11,6 +11,7 @@ mod deadlines;
 mod edges;
 mod ends;
 mod floods;
+mod forwarded;
 mod frames;
 mod handover;
 mod hostile;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::name::{ApplicationName, ServiceName};
+use crate::proxy::Network;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Application {
@@ -74,6 +75,9 @@ pub struct Service {
     /// `x-sinew.protocol` / port names: what a port speaks when declared; absent means detection.
     pub protocols: BTreeMap<u16, Protocol>,
     pub egress: Vec<Egress>,
+    /// `x-sinew.accept_proxy`: on published ports of ours, who says in a header of the PROXY protocol for whom he speaks.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub accept_proxy: BTreeMap<u16, Vec<Network>>,
     /// `x-sinew.read`: further host paths that are visible, read-only.
     pub read: Vec<PathBuf>,
     pub labels: BTreeMap<String, String>,
@@ -201,6 +205,7 @@ impl Service {
             networks: BTreeSet::from(["default".to_owned()]),
             protocols: BTreeMap::new(),
             egress: Vec::new(),
+            accept_proxy: BTreeMap::new(),
             read: Vec::new(),
             labels: BTreeMap::new(),
             init_tty: false,

@@ -115,6 +115,29 @@ pub struct Published {
     pub service: ServiceName,
     pub port: u16,
     pub protocol: Option<Protocol>,
+    /// Who says in a header of the PROXY protocol from whom a connection is. Everybody else is who he seems to be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accept_proxy: Vec<Network>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    pub address: IpAddr,
+    pub prefix: u8,
+}
+
+impl Network {
+    /// An IPv4 address that was mapped into IPv6 counts as what it is.
+    pub fn contains(self, address: IpAddr) -> bool {
+        let differing = match (self.address, address.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                u128::from(u32::from(network) ^ u32::from(address)) << 96
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => u128::from(network) ^ u128::from(address),
+            _ => return false,
+        };
+        differing.leading_zeros() >= u32::from(self.prefix)
+    }
 }
 
 /// Every limit is on by default; `None` does not exist.

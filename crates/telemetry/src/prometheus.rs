@@ -189,6 +189,13 @@ const FAMILIES: &[Family] = &[
         values: Values::Process(|figures| figures.handshakes_failed),
     },
     Family {
+        name: "sinew_proxy_headers_rejected_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Connections to published ports whose header of the PROXY protocol was malformed, late or missing.",
+        values: Values::Process(|figures| figures.proxy_headers_rejected),
+    },
+    Family {
         name: "sinew_label_overflows_total",
         kind: Kind::Counter,
         labels: &[],

@@ -231,6 +231,7 @@ pub struct ProcessMetrics {
     pub memory_bytes: Gauge,
     pub memory_max_bytes: Gauge,
     pub handshakes_failed: Counter,
+    pub proxy_headers_rejected: Counter,
     /// Revision that requests meet.
     pub revision: Gauge,
     /// Unix time at which the certificate ends, seconds.
@@ -319,6 +320,7 @@ impl Registry {
             memory_bytes: self.process.memory_bytes.get(),
             memory_max_bytes: self.process.memory_max_bytes.get(),
             handshakes_failed: self.process.handshakes_failed.get(),
+            proxy_headers_rejected: self.process.proxy_headers_rejected.get(),
             revision: self.process.revision.get(),
             certificate_end_unix_seconds: self.process.certificate_end_unix_seconds.get(),
         }
@@ -344,6 +346,7 @@ pub struct Figures {
     pub memory_bytes: u64,
     pub memory_max_bytes: u64,
     pub handshakes_failed: u64,
+    pub proxy_headers_rejected: u64,
     pub revision: u64,
     pub certificate_end_unix_seconds: u64,
 }
@@ -385,6 +388,7 @@ impl Figures {
         self.memory_bytes = self.memory_bytes.max(other.memory_bytes);
         self.memory_max_bytes = self.memory_max_bytes.max(other.memory_max_bytes);
         self.handshakes_failed += other.handshakes_failed;
+        self.proxy_headers_rejected += other.proxy_headers_rejected;
         self.revision = match (self.revision, other.revision) {
             (0, known) | (known, 0) => known,
             // What all workers serve.

@@ -10,6 +10,7 @@ pub mod h1;
 pub mod h2;
 pub mod head;
 pub mod hpack;
+pub mod proxy_protocol;
 pub mod trace;
 pub mod websocket;
 

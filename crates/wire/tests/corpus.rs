@@ -66,3 +66,8 @@ fn messages_between_versions() {
 fn handshakes_of_websocket() {
     replay("websocket", versions::handshake);
 }
+
+#[test]
+fn headers_of_the_proxy_protocol() {
+    replay("proxy_protocol", properties::proxy_protocol);
+}

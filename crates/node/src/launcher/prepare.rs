@@ -86,7 +86,14 @@ pub fn prepare(
                     }
                 },
             };
-            published.push(Published { listen, service: name.clone(), port: port.target, protocol });
+            let accept_proxy = service.accept_proxy.get(&port.target).cloned().unwrap_or_default();
+            published.push(Published {
+                listen,
+                service: name.clone(),
+                port: port.target,
+                protocol,
+                accept_proxy,
+            });
         }
     }
     if refusals.is_empty() { Ok(published) } else { Err(refusals) }

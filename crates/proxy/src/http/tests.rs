@@ -7,7 +7,7 @@ fn of_request<'a, A, B, F>(
     size_of::<F>()
 }
 
-fn of_client<A, B, C, D, E, G, F>(_: impl FnOnce(A, B, C, D, E, G) -> F) -> usize {
+fn of_client<A, B, C, D, E, G, H, F>(_: impl FnOnce(A, B, C, D, E, G, H) -> F) -> usize {
     size_of::<F>()
 }
 

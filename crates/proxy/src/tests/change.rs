@@ -220,6 +220,7 @@ async fn a_gateway_serves_published_ports_and_names_those_it_cannot_bind() {
             service: ServiceName::from("orders"),
             port: address.port(),
             protocol: None,
+            accept_proxy: Vec::new(),
         };
         let mut config = caller(&[&folder.path("orders-1.hop")]);
         config.service = "_gateway".into();

@@ -1,6 +1,7 @@
 //! Clients that others wrote, against the real binary: Node.js (gRPC, WebSocket), curl, nghttp and h2load, openssl and
 //! testssl. Python's grpcio is in `grpc`.
 
+mod balancer;
 pub mod tls;
 
 use std::path::Path;

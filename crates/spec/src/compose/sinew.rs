@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::application::{BuildCommand, Egress, EgressHost, Probe, Protocol, Transport};
-use crate::proxy::VIRTUAL_NETWORK;
+use crate::proxy::{Network, VIRTUAL_NETWORK};
 
 use super::fields::{Field, Keys};
 use super::health::OverNetwork;
@@ -16,6 +16,8 @@ use super::yaml::Value;
 use super::{PathKind, paths};
 
 const EGRESS_MAX: usize = 256;
+/// For one port.
+const ACCEPT_PROXY_MAX: usize = 64;
 const EGRESS_SYNTAX: &str =
     "write `host:port`, `10.0.0.0/8:502` or `[2001:db8::1]:53/udp`; `/tcp` is the default";
 
@@ -37,6 +39,9 @@ pub(super) fn read(keys: &Keys<'_>, draft: &mut Draft, context: &mut Context<'_>
     }
     for port in &mut draft.service.published {
         port.protocol = port.protocol.or_else(|| draft.service.protocols.get(&port.target).copied());
+    }
+    if let Some(field) = sinew.get("accept_proxy") {
+        accept_proxy(field, draft, context.findings);
     }
     if let Some(field) = sinew.get("egress") {
         for item in field.items_or_one(context.findings).unwrap_or_default() {
@@ -157,6 +162,50 @@ fn protocol(field: &Field<'_>, draft: &mut Draft, findings: &mut Findings) {
             let what = format!("port {port} is declared with another protocol under `ports`");
             field.problem(findings, what).hint("say it in one place");
         }
+    }
+}
+
+/// `{8000: [10.0.0.0/8, 192.0.2.7]}`
+fn accept_proxy(field: &Field<'_>, draft: &mut Draft, findings: &mut Findings) {
+    let Value::Mapping(entries) = &field.node.value else {
+        field
+            .problem(findings, "whom to believe is said for each port")
+            .hint("write `accept_proxy: {8000: [10.0.0.0/8]}`, with the addresses of the load balancers");
+        return;
+    };
+    for entry in entries {
+        let item = Field::of(entry, &field.path);
+        let port = entry.key.parse::<u16>().ok();
+        let Some(port) =
+            port.filter(|port| draft.service.published.iter().any(|known| known.target == *port))
+        else {
+            let what = format!("{} is no published port of the service", quote(&entry.key));
+            findings
+                .problem(entry.key_at, item.path.clone(), what)
+                .hint("name the port inside, the one after the colon under `ports`");
+            continue;
+        };
+        let mut networks = Vec::new();
+        for source in item.items_or_one(findings).unwrap_or_default() {
+            let Some(text) = source.filled(findings) else { continue };
+            match egress_host(&source, text, findings) {
+                Some(EgressHost::Network { address, prefix }) => networks.push(Network { address, prefix }),
+                Some(EgressHost::Name(_)) => {
+                    let what = format!("{} is not an address or a network", quote(text));
+                    source.problem(findings, what).hint("write `192.0.2.7` or `10.0.0.0/8`");
+                }
+                None => {}
+            }
+            if networks.len() > ACCEPT_PROXY_MAX {
+                source.problem(findings, format!("there are more than {ACCEPT_PROXY_MAX} networks"));
+                break;
+            }
+        }
+        if networks.is_empty() {
+            item.problem(findings, "nobody is believed")
+                .hint("leave the port out, or name the load balancers");
+        }
+        draft.service.accept_proxy.insert(port, networks);
     }
 }
 

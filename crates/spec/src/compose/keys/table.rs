@@ -399,6 +399,12 @@ pub static KEYS: &[Key] = &[
         "egress",
         "what may be reached outside: `host:port[/tcp|udp]`, `10.0.0.0/8:502`, `{host, port, transport}`",
     ),
+    yes(
+        Sinew,
+        "accept_proxy",
+        "of published ports: which load balancers say by the PROXY protocol (version 1 or 2) for whom they speak: \
+         `{8000: [10.0.0.0/8]}`",
+    ),
     yes(Sinew, "health", "a check over the network: `{http: {port, path}}` or `{tcp: port}`"),
     yes(Sinew, "read", "further host paths that the service may read"),
     //
