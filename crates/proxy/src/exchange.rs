@@ -83,6 +83,8 @@ struct Request {
     can_replay: bool,
     /// The upstream does not read any more; it may have answered nevertheless.
     is_refused: bool,
+    /// Its head, when its body was not there with it.
+    is_acknowledged: bool,
 }
 
 struct Response {
@@ -131,6 +133,7 @@ impl Exchange {
                 is_flushed: false,
                 can_replay: true,
                 is_refused: false,
+                is_acknowledged: false,
             },
             response: None,
             to_client: Output::default(), // none before there is an answer
@@ -333,7 +336,11 @@ impl Exchange {
             match client.poll_fill(cx) {
                 Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Err(Failure::ClientGone),
                 Poll::Ready(Ok(_)) => moved = true,
-                Poll::Pending => {}
+                Poll::Pending if request.is_acknowledged => {}
+                Poll::Pending => {
+                    request.is_acknowledged = true;
+                    client.stream.acknowledge();
+                }
             }
         }
         Ok(moved)

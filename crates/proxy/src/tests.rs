@@ -18,6 +18,7 @@ mod hostile;
 mod list;
 mod memory;
 mod pace;
+mod pieces;
 mod requests;
 mod slowness;
 mod streams;

@@ -69,6 +69,7 @@ pub async fn carry(
         sent,
         body,
         is_received: is_bodiless,
+        is_acknowledged: false,
         has_ended: false,
         is_tunnel: false,
     };
@@ -109,6 +110,8 @@ struct Driver<'a> {
     body: BodyDecoder,
     /// The whole request has come.
     is_received: bool,
+    /// Its head, when its body was not there with it.
+    is_acknowledged: bool,
     /// The client has ended its side; it may wait for its answer nevertheless.
     has_ended: bool,
     /// Bytes pass both ways as they are.
@@ -171,7 +174,12 @@ impl Driver<'_> {
             return true;
         }
         match self.client.poll_fill(cx) {
-            Poll::Pending => false,
+            Poll::Pending => {
+                if !std::mem::replace(&mut self.is_acknowledged, true) {
+                    self.client.stream.acknowledge();
+                }
+                false
+            }
             Poll::Ready(Ok(1..)) => true,
             Poll::Ready(Ok(0)) if self.is_tunnel => {
                 self.is_received = true;

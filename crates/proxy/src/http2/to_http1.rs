@@ -46,6 +46,7 @@ pub async fn carry(worker: &Rc<Worker>, ticket: Ticket, chosen: Chosen) {
         is_shut: false,
         keep_alive: false,
         is_received: false,
+        is_acknowledged: false,
     };
     let is_reusable = poll_fn(|cx| driver.poll(cx)).await;
     if is_reusable {
@@ -67,6 +68,8 @@ struct Driver<'a> {
     is_shut: bool,
     /// The whole answer has come.
     is_received: bool,
+    /// Its head, when its body was not there with it.
+    is_acknowledged: bool,
 }
 
 impl Driver<'_> {
@@ -111,7 +114,12 @@ impl Driver<'_> {
             return true;
         }
         match self.connection.poll_fill(cx) {
-            Poll::Pending => false,
+            Poll::Pending => {
+                if self.body.is_some() && !std::mem::replace(&mut self.is_acknowledged, true) {
+                    self.connection.stream.acknowledge();
+                }
+                false
+            }
             Poll::Ready(Ok(1..)) => {
                 self.single.state().is_answered = true;
                 true

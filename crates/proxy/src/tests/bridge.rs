@@ -637,7 +637,7 @@ async fn answers_of_http2_without_a_body_are_framed_for_http1() {
 }
 
 /// An answer in chunks, with its trailers.
-async fn read_chunks(stream: &mut TcpStream) -> String {
+pub async fn read_chunks(stream: &mut TcpStream) -> String {
     let mut answer = String::new();
     while !answer.contains("\r\n0\r\n") || !answer.ends_with("\r\n\r\n") {
         answer.push(stream.read_u8().await.unwrap().into());
@@ -646,7 +646,7 @@ async fn read_chunks(stream: &mut TcpStream) -> String {
 }
 
 /// Takes HTTP/2 alone, as servers of gRPC do: whoever says anything else gets SETTINGS and the end.
-async fn http2_only() -> std::net::SocketAddr {
+pub async fn http2_only() -> std::net::SocketAddr {
     application(|mut stream, number| async move {
         let mut first = [0; 3];
         stream.peek(&mut first).await.ok();
