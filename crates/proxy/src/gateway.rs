@@ -138,12 +138,7 @@ fn serve(
 }
 
 /// A load balancer that says for whom it speaks.
-async fn announced(
-    worker: Rc<Worker>,
-    mut client: Connection,
-    mut from: IpAddr,
-    published: Published,
-) {
+async fn announced(worker: Rc<Worker>, mut client: Connection, mut from: IpAddr, published: Published) {
     let header_timeout = worker.snapshot().limits.header_timeout;
     match timeout(header_timeout, read_header(&mut client)).await {
         Ok(Ok(Origin::Client { source, .. })) => from = source.ip().to_canonical(),

@@ -311,8 +311,12 @@ fn push_request(
         let name = if is_websocket(name) { PROTOCOL } else { name };
         encoder.field(b":protocol", name, false, out);
     }
-    if let Framing::Length(length) = head.framing {
-        push_length(length, encoder, out);
+    // A tunnel's bytes are no body, not even one of length 0 (RFC 9110, 8.6, 9.3.6).
+    match head.framing {
+        Framing::Length(length) if protocol.is_none() && !is_plain_connect => {
+            push_length(length, encoder, out)
+        }
+        _ => {}
     }
     if head.trailers {
         encoder.field(b"te", b"trailers", false, out);
