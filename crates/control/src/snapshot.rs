@@ -46,6 +46,7 @@ impl View<'_> {
             service: service.name.clone(),
             address: self.addresses.service(&service.name)?,
             protocols: service.protocols.clone(),
+            send_proxy: service.send_proxy.clone(),
             endpoints: self.registry.endpoints(&service.name),
         })
     }

@@ -116,6 +116,7 @@ pub fn hash(service: &Service) -> u64 {
     essence.depends_on.clear();
     essence.log_bytes_max = None;
     essence.accept_proxy.clear();
+    essence.send_proxy.clear();
     essence.replacing = Replacing::default();
     for published in &mut essence.published {
         published.published = None;

@@ -93,6 +93,14 @@ impl Connection {
         FREE.with_borrow_mut(|free| self.input.release_to(&mut free.0));
     }
 
+    /// As if these bytes had come first.
+    pub fn precede(&mut self, bytes: &[u8]) {
+        let rest = self.take_input();
+        FREE.with_borrow_mut(|free| self.input.acquire_from(&mut free.0));
+        self.input.extend(bytes);
+        self.input.extend(&rest);
+    }
+
     /// What was read and not used.
     pub fn take_input(&mut self) -> Vec<u8> {
         let bytes = self.input.data().to_vec();

@@ -106,7 +106,7 @@ impl Failure {
             Self::HeadTimeout => "the request's head did not arrive in time",
             Self::BodyTimeout => "the request's body did not arrive in time",
             Self::ClientGone => "the client went away",
-            Self::MethodRefused => "CONNECT is not served here",
+            Self::MethodRefused => "CONNECT is not served here: call the service itself, without a proxy",
             Self::CallerRefused => "this service is not allowed to call that one (do they share a network?)",
             Self::UnknownDestination => "this destination is not known any more",
             Self::NoEndpoint => "no healthy instance of the service",

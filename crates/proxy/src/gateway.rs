@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use sinew_spec::proxy::Published;
@@ -108,9 +108,9 @@ async fn accept(workers: Rc<Workers>, listener: Rc<TcpListener>, published: Rc<R
 pub fn begin(worker: &Rc<Worker>, admitted: Admitted, stream: TcpStream, published: &Published) {
     // Otherwise it has gone again.
     let Ok(peer) = stream.peer_addr() else { return };
-    let from = peer.ip().to_canonical();
+    let from = Origin::Client { source: peer, destination: stream.local_addr().unwrap_or(published.listen) };
     let client = Connection::new(stream.into(), worker.snapshot().limits.wire.head_bytes_max);
-    if published.accept_proxy.iter().any(|network| network.contains(from)) {
+    if published.accept_proxy.iter().any(|network| network.contains(peer.ip())) {
         let announced = announced(worker.clone(), client, from, published.clone());
         tokio::task::spawn_local(async move {
             let _admitted = admitted;
@@ -128,20 +128,20 @@ pub fn begin(worker: &Rc<Worker>, admitted: Admitted, stream: TcpStream, publish
 fn serve(
     worker: Rc<Worker>,
     client: Connection,
-    from: IpAddr,
+    from: Origin,
     published: &Published,
 ) -> impl Future<Output = ()> + use<> {
     let snapshot = worker.snapshot();
     let declared = snapshot.destination(&published.service).and_then(|known| known.protocol(published.port));
     let protocol = published.protocol.or(declared);
-    serve_service(worker, snapshot, client, published.service.clone(), published.port, protocol, Some(from))
+    serve_service(worker, snapshot, client, published.service.clone(), published.port, protocol, from)
 }
 
 /// A load balancer that says for whom it speaks.
-async fn announced(worker: Rc<Worker>, mut client: Connection, mut from: IpAddr, published: Published) {
+async fn announced(worker: Rc<Worker>, mut client: Connection, mut from: Origin, published: Published) {
     let header_timeout = worker.snapshot().limits.header_timeout;
     match timeout(header_timeout, read_header(&mut client)).await {
-        Ok(Ok(Origin::Client { source, .. })) => from = source.ip().to_canonical(),
+        Ok(Ok(client @ Origin::Client { .. })) => from = client,
         Ok(Ok(Origin::Itself)) => {}
         // A health check that only connects.
         Ok(Err(NoHeader::Nothing)) => return,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sinew_spec::application::Protocol;
 use sinew_spec::name::ServiceName;
 use sinew_transport::{Stream, dial, original};
+use sinew_wire::proxy_protocol::{self, Origin};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -68,7 +69,8 @@ async fn serve(worker: Rc<Worker>, _admitted: Admitted, stream: TcpStream, meant
         Found::Service(destination) => {
             let protocol = destination.protocol(meant.port());
             let service = destination.service.clone();
-            serve_service(worker, snapshot, client, service, meant.port(), protocol, None).await;
+            let from = Origin::Itself;
+            serve_service(worker, snapshot, client, service, meant.port(), protocol, from).await;
         }
         // Boxed, as they are larger than what an HTTP client needs.
         Found::Egress(egress) => {
@@ -79,18 +81,28 @@ async fn serve(worker: Rc<Worker>, _admitted: Admitted, stream: TcpStream, meant
     }
 }
 
-/// A client of `service`: from our own application, or from a published port (then `from` is its address). No `async fn`,
-/// which would hold its arguments twice for as long as the connection lives.
+/// A client of `service`: from our own application, or from a published port (then `from` is its address, as far as
+/// somebody who is believed said it). No `async fn`, which would hold its arguments twice for as long as the connection
+/// lives.
 pub fn serve_service(
     worker: Rc<Worker>,
     snapshot: Rc<Snapshot>,
-    client: Connection,
+    mut client: Connection,
     service: ServiceName,
     port: u16,
-    protocol: Option<Protocol>,
-    from: Option<IpAddr>,
+    mut protocol: Option<Protocol>,
+    from: Origin,
 ) -> impl Future<Output = ()> {
     let destination = snapshot.destination(&service).cloned();
+    if let Some(version) = destination.as_ref().and_then(|destination| destination.proxy_header(port)) {
+        // Of a connection that serves many callers it would be a lie: these are passed on one to one.
+        client.precede(&proxy_protocol::encode(version, &from));
+        protocol = Some(Protocol::Tcp);
+    }
+    let from = match from {
+        Origin::Itself => None,
+        Origin::Client { source, .. } => Some(source.ip().to_canonical()),
+    };
     let flow = Flow { worker, side: Side::Outbound { service, port, from } };
     async move {
         let Some(destination) = destination else {

@@ -8,13 +8,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sinew_spec::application::Protocol;
+use sinew_spec::application::{Protocol, ProxyHeader};
 use sinew_spec::name::{InstanceName, ServiceName, SpiffeId};
 use sinew_spec::proxy::{
     EgressMatch, Endpoint as EndpointConfig, HopAddress, ProxyConfig, ProxyLimits, RESOLVER_ADDRESS,
 };
 use sinew_telemetry::{Direction, Registry, RouteMetrics};
 use sinew_wire::h1::{HEAD_FIELDS_CEILING, Limits};
+use sinew_wire::proxy_protocol::Version;
 use tokio::time::Instant;
 
 use crate::balance::Candidate;
@@ -66,6 +67,7 @@ pub struct Destination {
     /// `.<service>.<namespace>`: a port in front makes it the server name of the hop.
     pub server_name_suffix: String,
     protocols: BTreeMap<u16, Protocol>,
+    send_proxy: BTreeMap<u16, ProxyHeader>,
     pub endpoints: Vec<Rc<Endpoint>>,
     pub metrics: Arc<RouteMetrics>,
 }
@@ -136,6 +138,7 @@ impl Snapshot {
                 service: service.clone(),
                 server_name_suffix: format!(".{service}.{}", config.namespace),
                 protocols: written.protocols.clone(),
+                send_proxy: written.send_proxy.clone(),
                 endpoints: written
                     .endpoints
                     .iter()
@@ -268,6 +271,14 @@ impl Destination {
     /// `None`: to be detected.
     pub fn protocol(&self, port: u16) -> Option<Protocol> {
         self.protocols.get(&port).copied()
+    }
+
+    /// With which header of the PROXY protocol each connection begins.
+    pub fn proxy_header(&self, port: u16) -> Option<Version> {
+        self.send_proxy.get(&port).map(|version| match version {
+            ProxyHeader::V1 => Version::V1,
+            ProxyHeader::V2 => Version::V2,
+        })
     }
 
     /// The way to an endpoint failed, or broke: nobody answered who could have.

@@ -78,6 +78,9 @@ pub struct Service {
     /// `x-sinew.accept_proxy`: on published ports of ours, who says in a header of the PROXY protocol for whom he speaks.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub accept_proxy: BTreeMap<u16, Vec<Network>>,
+    /// `x-sinew.send_proxy`: ports at which each connection begins with a header of the PROXY protocol. They speak TCP.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub send_proxy: BTreeMap<u16, ProxyHeader>,
     /// `x-sinew.read`: further host paths that are visible, read-only.
     pub read: Vec<PathBuf>,
     pub labels: BTreeMap<String, String>,
@@ -206,6 +209,7 @@ impl Service {
             protocols: BTreeMap::new(),
             egress: Vec::new(),
             accept_proxy: BTreeMap::new(),
+            send_proxy: BTreeMap::new(),
             read: Vec::new(),
             labels: BTreeMap::new(),
             init_tty: false,
@@ -247,6 +251,19 @@ pub enum Protocol {
     /// HTTP/2 alone; its calls are gRPC.
     Grpc,
     Tcp,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyHeader {
+    V1,
+    V2,
+}
+
+impl ProxyHeader {
+    /// As it is written.
+    pub const WORDS: [(&'static str, Self); 2] = [("v1", Self::V1), ("v2", Self::V2)];
 }
 
 impl Protocol {

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::application::Protocol;
+use crate::application::{Protocol, ProxyHeader};
 use crate::name::{ApplicationName, InstanceName, ServiceName, TrustDomain};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +67,9 @@ pub struct Destination {
     /// Virtual address, in [`VIRTUAL_NETWORK`]; the same after every restart.
     pub address: Ipv4Addr,
     pub protocols: BTreeMap<u16, Protocol>,
+    /// At these ports each connection begins with a header of the PROXY protocol, and is passed on as it is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub send_proxy: BTreeMap<u16, ProxyHeader>,
     /// Those in routing: healthy and not draining.
     pub endpoints: Vec<Endpoint>,
 }

@@ -55,6 +55,63 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, Malformed> {
     Err(Malformed("no header of the PROXY protocol"))
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    V1,
+    V2,
+}
+
+/// The header that says so: `UNKNOWN`, or `LOCAL`, for [`Origin::Itself`].
+pub fn encode(version: Version, origin: &Origin) -> Vec<u8> {
+    let addresses = match *origin {
+        Origin::Itself => None,
+        Origin::Client { source, destination } => Some(of_one_family(source, destination)),
+    };
+    match version {
+        Version::V1 => encode_v1(addresses),
+        Version::V2 => encode_v2(addresses),
+    }
+}
+
+/// A header has addresses of one family: where they differ, both are of IPv6.
+fn of_one_family(source: SocketAddr, destination: SocketAddr) -> (SocketAddr, SocketAddr) {
+    let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+    let (source, destination) = (canonical(source), canonical(destination));
+    let mapped = |address: SocketAddr| match address.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
+        IpAddr::V6(_) => address,
+    };
+    match source.is_ipv4() == destination.is_ipv4() {
+        true => (source, destination),
+        false => (mapped(source), mapped(destination)),
+    }
+}
+
+fn encode_v1(addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+    let Some((source, destination)) = addresses else { return b"PROXY UNKNOWN\r\n".to_vec() };
+    let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
+    let (from, to) = (source.ip(), destination.ip());
+    format!("PROXY {family} {from} {to} {} {}\r\n", source.port(), destination.port()).into_bytes()
+}
+
+fn encode_v2(addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+    let Some((source, destination)) = addresses else {
+        return [&SIGNATURE[..], &[0x20, 0x00, 0, 0]].concat();
+    };
+    let mut rest = Vec::with_capacity(2 * 16 + 4);
+    for address in [source, destination] {
+        match address.ip() {
+            IpAddr::V4(ip) => rest.extend(ip.octets()),
+            IpAddr::V6(ip) => rest.extend(ip.octets()),
+        }
+    }
+    rest.extend(source.port().to_be_bytes());
+    rest.extend(destination.port().to_be_bytes());
+    let family = if source.is_ipv4() { 0x11 } else { 0x21 };
+    let length = u16::try_from(rest.len()).expect("36 at the most").to_be_bytes();
+    [&SIGNATURE[..], &[0x21, family], &length, &rest].concat()
+}
+
 /// As far as there is anything.
 fn begins(bytes: &[u8], with: &[u8]) -> bool {
     let seen = bytes.len().min(with.len());

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sinew_spec::application::Protocol;
+use sinew_spec::application::{Protocol, ProxyHeader};
 use sinew_spec::proxy::{Network, ProxyConfig, Published};
+use sinew_wire::proxy_protocol::{Origin, Parsed, parse};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 use super::mesh::{Pair, application, in_mesh, read_message, status, until};
 
@@ -83,6 +85,60 @@ async fn nobody_else_is_believed() {
         let request = "GET / HTTP/1.1\r\nhost: edge\r\nx-forwarded-for: 8.8.8.8\r\n\r\n";
         stream.write_all(request.as_bytes()).await.unwrap();
         assert_eq!(forwarded(&read_message(&mut stream).await.unwrap()), ["8.8.8.8", "127.0.0.1"]);
+    })
+    .await;
+}
+
+/// What an application is told that wants the header.
+#[tokio::test]
+async fn an_application_is_told_in_a_header_who_called() {
+    in_mesh(async {
+        for (version, with_header) in [(ProxyHeader::V1, true), (ProxyHeader::V2, false)] {
+            let (seen, mut told) = mpsc::unbounded_channel();
+            let address = application(move |mut stream, _| {
+                let seen = seen.clone();
+                async move {
+                    let mut bytes = Vec::new();
+                    // The client's first bytes follow the header.
+                    while !bytes.ends_with(b"hello") {
+                        assert!(stream.read_buf(&mut bytes).await.unwrap() > 0, "{bytes:?}");
+                    }
+                    let Ok(Parsed::Complete { origin, bytes: length }) = parse(&bytes) else { panic!() };
+                    assert_eq!(&bytes[length..], b"hello");
+                    seen.send(origin).unwrap();
+                }
+            })
+            .await;
+            let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let listen = free.local_addr().unwrap();
+            drop(free);
+            let believed = Network { address: listen.ip(), prefix: 8 };
+            let publish = |config: &mut ProxyConfig| {
+                config.destinations[0].send_proxy.insert(address.port(), version);
+                config.published = vec![Published {
+                    listen,
+                    service: "orders".into(),
+                    port: address.port(),
+                    // The destination knows better.
+                    protocol: Some(Protocol::Http),
+                    accept_proxy: if with_header { vec![believed] } else { Vec::new() },
+                }];
+            };
+            let mesh = Pair::with(address, publish, |_| {}).await;
+            let header: &[u8] =
+                if with_header { b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n" } else { b"" };
+            let mut client = TcpStream::connect(listen).await.unwrap();
+            client.write_all(&[header, b"hello"].concat()).await.unwrap();
+            let (source, destination) = match with_header {
+                true => ("192.0.2.7:56324".parse().unwrap(), "198.51.100.1:443".parse().unwrap()),
+                false => (client.local_addr().unwrap(), listen),
+            };
+            assert_eq!(told.recv().await, Some(Origin::Client { source, destination }));
+            // A service has no address that says who it is.
+            let mut caller = mesh.web.dial().await;
+            caller.write_all(b"hello").await.unwrap();
+            assert_eq!(told.recv().await, Some(Origin::Itself));
+        }
     })
     .await;
 }

@@ -139,6 +139,7 @@ pub fn caller(hops: &[&Path]) -> ProxyConfig {
         service: ServiceName::from("orders"),
         address: VIRTUAL,
         protocols: BTreeMap::new(),
+        send_proxy: BTreeMap::new(),
         endpoints: hops.iter().enumerate().map(endpoint).collect(),
     };
     ProxyConfig { destinations: vec![orders], ..config("web", "web-1") }

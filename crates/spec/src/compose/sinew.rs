@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::application::{BuildCommand, Egress, EgressHost, Probe, Protocol, Transport};
+use crate::application::{BuildCommand, Egress, EgressHost, Probe, Protocol, ProxyHeader, Transport};
 use crate::proxy::{Network, VIRTUAL_NETWORK};
 
 use super::fields::{Field, Keys};
@@ -36,6 +36,9 @@ pub(super) fn read(keys: &Keys<'_>, draft: &mut Draft, context: &mut Context<'_>
     }
     if let Some(field) = sinew.get("protocol") {
         protocol(field, draft, context.findings);
+    }
+    if let Some(field) = sinew.get("send_proxy") {
+        send_proxy(field, draft, context.findings);
     }
     for port in &mut draft.service.published {
         port.protocol = port.protocol.or_else(|| draft.service.protocols.get(&port.target).copied());
@@ -206,6 +209,41 @@ fn accept_proxy(field: &Field<'_>, draft: &mut Draft, findings: &mut Findings) {
                 .hint("leave the port out, or name the load balancers");
         }
         draft.service.accept_proxy.insert(port, networks);
+    }
+}
+
+/// `{8000: v2}`
+fn send_proxy(field: &Field<'_>, draft: &mut Draft, findings: &mut Findings) {
+    let Value::Mapping(entries) = &field.node.value else {
+        field
+            .problem(findings, "the version is said for each port")
+            .hint("write `send_proxy: {8000: v2}`, with the ports inside that want the header");
+        return;
+    };
+    for entry in entries {
+        let item = Field::of(entry, &field.path);
+        let Some(port) = entry.key.parse::<u16>().ok().filter(|port| *port > 0) else {
+            let what = format!("{} is not a port", quote(&entry.key));
+            findings
+                .problem(entry.key_at, item.path.clone(), what)
+                .hint("write `send_proxy: {8000: v2}`, with the ports inside that want the header");
+            continue;
+        };
+        let Some(version) = item.word(findings, &ProxyHeader::WORDS) else { continue };
+        let published = draft.service.published.iter().filter(|known| known.target == port);
+        let declared = published.filter_map(|known| known.protocol);
+        let declared =
+            declared.chain(draft.service.protocols.get(&port).copied()).find(|known| known.is_http());
+        if let Some(declared) = declared {
+            let word =
+                Protocol::WORDS.iter().find(|(_, known)| *known == declared).map_or("http", |found| found.0);
+            let what = format!("port {port} is declared `{word}`, whose connections serve many callers");
+            item.problem(findings, what).hint(format!(
+                "write `protocol: {{{port}: tcp}}`, or leave it out: each caller's bytes follow the header as they are"
+            ));
+        }
+        draft.service.protocols.insert(port, Protocol::Tcp);
+        draft.service.send_proxy.insert(port, version);
     }
 }
 

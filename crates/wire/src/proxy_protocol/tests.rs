@@ -132,6 +132,17 @@ fn malformed_headers_of_version_2() {
 }
 
 #[test]
+fn headers_of_ours() {
+    let origin = client("192.0.2.7:56324", "198.51.100.1:443").expect("it is one");
+    assert_eq!(encode(Version::V1, &origin), b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n");
+    assert_eq!(encode(Version::V2, &origin), v2(0x21, 0x11, V4));
+    assert_eq!(encode(Version::V1, &Origin::Itself), b"PROXY UNKNOWN\r\n");
+    assert_eq!(encode(Version::V2, &Origin::Itself), v2(0x20, 0x00, &[]));
+    let mixed = client("192.0.2.7:1", "[2001:db8::1]:2").expect("it is one");
+    assert_eq!(encode(Version::V1, &mixed), b"PROXY TCP6 ::ffff:192.0.2.7 2001:db8::1 1 2\r\n");
+}
+
+#[test]
 fn the_checksum_is_that_of_the_field() {
     // RFC 3720, B.4: 32 bytes of zeros.
     assert_eq!(crc32c(&[0; 14], &[0; 14]), 0x8a91_36aa);
@@ -167,5 +178,35 @@ proptest! {
             destination: SocketAddr::new(destination, ports.1),
         };
         prop_assert_eq!(parse(line.as_bytes()), Ok(Parsed::Complete { origin, bytes: line.len() }));
+    }
+
+    #[test]
+    fn what_we_say_is_read_as_it_was_meant(
+        source: [u8; 16], destination: [u8; 16], ports: (u16, u16), are_v4: (bool, bool), is_v1: bool
+    ) {
+        let address = |bytes: [u8; 16], port, is_v4| match is_v4 {
+            true => SocketAddr::new(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).into(), port),
+            false => SocketAddr::new(Ipv6Addr::from(bytes).into(), port),
+        };
+        let origin = Origin::Client {
+            source: address(source, ports.0, are_v4.0),
+            destination: address(destination, ports.1, are_v4.1),
+        };
+        let version = if is_v1 { Version::V1 } else { Version::V2 };
+        for origin in [origin, Origin::Itself] {
+            let header = encode(version, &origin);
+            let Ok(Parsed::Complete { origin: read, bytes }) = parse(&header) else { panic!("{header:?}") };
+            prop_assert_eq!(bytes, header.len());
+            match (origin, read) {
+                (Origin::Itself, Origin::Itself) => {}
+                (Origin::Client { source, destination }, Origin::Client { source: from, destination: to }) => {
+                    for (meant, read) in [(source, from), (destination, to)] {
+                        prop_assert_eq!(read.ip().to_canonical(), meant.ip().to_canonical());
+                        prop_assert_eq!(read.port(), meant.port());
+                    }
+                }
+                _ => panic!("{origin:?} {read:?}"),
+            }
+        }
     }
 }

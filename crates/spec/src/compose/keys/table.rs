@@ -405,6 +405,12 @@ pub static KEYS: &[Key] = &[
         "of published ports: which load balancers say by the PROXY protocol (version 1 or 2) for whom they speak: \
          `{8000: [10.0.0.0/8]}`",
     ),
+    yes(
+        Sinew,
+        "send_proxy",
+        "ports whose connections begin with a header of the PROXY protocol that says who called: `{8000: v1}` or `v2`; \
+         they speak TCP",
+    ),
     yes(Sinew, "health", "a check over the network: `{http: {port, path}}` or `{tcp: port}`"),
     yes(Sinew, "read", "further host paths that the service may read"),
     //
