@@ -92,7 +92,8 @@ impl Bulk {
     fn is_worth_a_pipe(&self, bytes_max: u64) -> bool {
         // Of a body the length is known, of a connection it is not.
         let is_large = (PIPED_BYTES_MIN as u64..u64::MAX).contains(&bytes_max);
-        (is_large || self.step_bytes >= PIPED_BYTES_MIN) && !is_short() && !IS_COPIED.get()
+        let is_last = bytes_max < STEP_BYTES_MIN as u64;
+        (is_large || self.step_bytes >= PIPED_BYTES_MIN) && !is_last && !is_short() && !IS_COPIED.get()
     }
 
     fn poll_splice(
@@ -119,6 +120,8 @@ impl Bulk {
         }
         if read >= STEP_BYTES_MIN {
             self.small_moves = 0;
+            // Of a body that was large, the rest as well.
+            self.step_bytes = self.step_bytes.max(PIPED_BYTES_MIN);
         } else {
             self.small_moves += 1;
             if self.small_moves == SMALL_MOVES_MAX {

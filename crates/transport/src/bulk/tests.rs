@@ -168,6 +168,10 @@ async fn small_moves_leave_the_pipe() {
     }
     assert!(!bulk.is_worth_a_pipe(u64::MAX));
     assert!(bulk.is_worth_a_pipe(PIPED_BYTES_MIN as u64), "a body is known to be large");
+    bulk.step_bytes = PIPED_BYTES_MIN;
+    assert!(bulk.is_worth_a_pipe(STEP_BYTES_MIN as u64), "the rest of a body");
+    assert!(!bulk.is_worth_a_pipe(STEP_BYTES_MIN as u64 - 1), "its last bytes");
+    bulk.step_bytes = STEP_BYTES_MIN;
     source.write_all(b"small").await.unwrap();
     drop(source);
     let mut read = 0;
