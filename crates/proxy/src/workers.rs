@@ -315,7 +315,10 @@ impl Beginning {
             Ok(runtime) => runtime,
             Err(error) => return self.began.send(Err(error.to_string())).is_ok(),
         };
-        LocalSet::new().block_on(&runtime, self.serve());
+        let tasks = LocalSet::new();
+        // A task as well: what is waited for here is polled whenever any task is woken.
+        let work = tasks.spawn_local(self.serve());
+        tasks.block_on(&runtime, work).expect("nobody ends it from outside");
         // A name may still be looked up for a connection that is gone.
         runtime.shutdown_background();
         true

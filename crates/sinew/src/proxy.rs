@@ -77,9 +77,12 @@ fn read_bootstrap(path: &Path) -> anyhow::Result<Bootstrap> {
 }
 
 /// What feeds the data plane and its first worker, whose tasks share what they have without locks.
-fn on_one_thread<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+fn on_one_thread<T: 'static>(work: impl Future<Output = anyhow::Result<T>> + 'static) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, work)
+    let tasks = LocalSet::new();
+    // A task as well: what is waited for here is polled whenever any task is woken.
+    let work = tasks.spawn_local(work);
+    tasks.block_on(&runtime, work)?
 }
 
 async fn run_instance(bootstrap: Bootstrap) -> anyhow::Result<()> {

@@ -21,7 +21,7 @@ use super::{DRAIN_MAX, document, listen, memory, on_one_thread, serve, settle};
 use crate::failure::Failure;
 
 /// Run one proxy, from a file or for a launcher
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     sinew proxy --config proxy.yaml --chain me.pem --key me.key --bundle root.pem --hop 127.0.0.1:15008\n  \
     sinew proxy --config proxy.yaml ... --outbound 127.0.0.1:9000=198.18.0.7:8000\n\n\
@@ -76,7 +76,8 @@ impl FromStr for Outbound {
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let config = read_config(&arguments.config)?;
     let identity = read_identity(arguments)?;
-    on_one_thread(async { run_file(arguments, config, identity).await })
+    let arguments = arguments.clone();
+    on_one_thread(async move { run_file(&arguments, config, identity).await })
         .map_err(|error| Failure::failed("proxy", format!("{error:#}")))?;
     Ok(ExitCode::SUCCESS)
 }
