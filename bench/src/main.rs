@@ -55,6 +55,9 @@ pub struct Sample {
     pub per_second: f64,
     pub p50_us: f64,
     pub p99_us: f64,
+    /// Of one worker, where two are compared with it.
+    pub alone_per_second: f64,
+    pub alone_cpu_us: f64,
     pub idle: Memory,
     pub loaded: Memory,
 }
@@ -173,5 +176,12 @@ impl Bench {
             bail!("x-request-id or traceparent is missing from requests");
         }
         Ok(sample)
+    }
+}
+
+impl Sample {
+    /// Of throughput.
+    pub fn speedup(&self) -> f64 {
+        self.per_second / self.alone_per_second
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+const CPU_GROUPS: &str = "/sys/fs/cgroup/cpu";
 const START_MAX: Duration = Duration::from_secs(20);
 const STOP_MAX: Duration = Duration::from_secs(5);
 
@@ -149,6 +150,46 @@ impl Memory {
             }
         }
         memory
+    }
+}
+
+/// How much of a core's time each thread may use, until this is dropped.
+pub struct Bounds(Vec<PathBuf>);
+
+/// Short, so that nobody waits long for the next one.
+const PERIOD_US: u32 = 10_000;
+
+impl Bounds {
+    /// Of threads that are there now. Needs the cgroups of version 1, which hold threads, and the right to make some.
+    pub fn set(processes: &[Running], percent: u32) -> Result<Self> {
+        let mut bounds = Self(Vec::new());
+        for pid in processes.iter().flat_map(|process| tree(process.id())) {
+            for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+                let name = task?.file_name();
+                let group = Path::new(CPU_GROUPS).join(format!("sinew-bench-{}", name.display()));
+                fs::create_dir(&group).with_context(|| format!("making {}", group.display()))?;
+                bounds.0.push(group.clone());
+                let quota_us = PERIOD_US * percent / 100;
+                for (file, value) in [("cpu.cfs_period_us", PERIOD_US), ("cpu.cfs_quota_us", quota_us)] {
+                    fs::write(group.join(file), value.to_string())?;
+                }
+                fs::write(group.join("tasks"), name.as_encoded_bytes())?;
+            }
+        }
+        Ok(bounds)
+    }
+}
+
+impl Drop for Bounds {
+    fn drop(&mut self) {
+        for group in &self.0 {
+            // Threads that still run go back where they were.
+            let threads = fs::read_to_string(group.join("tasks")).unwrap_or_default();
+            for thread in threads.lines() {
+                let _ = fs::write(Path::new(CPU_GROUPS).join("tasks"), thread);
+            }
+            let _ = fs::remove_dir(group);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use crate::Sample;
 use crate::machine;
 use crate::peers::{Kind, Peer};
-use crate::scenario::{ALL, Figure, Goal, Rival, Scenario};
+use crate::scenario::{ALL, Figure, Goal, Rival, SPEEDUP_MIN, Scenario};
 
 const HEAD: &str = include_str!("report/head.md");
 const NOTES: &str = include_str!("report/notes.md");
@@ -39,6 +39,7 @@ impl Figures {
     fn goal_figure(&self, scenario: &Scenario, proxy: &str) -> Option<f64> {
         match scenario.goal.figure {
             Figure::CpuUs => self.median(scenario, proxy, |sample| sample.cpu_us),
+            Figure::Speedup => self.median(scenario, proxy, Sample::speedup),
             Figure::PssMb => self.median(scenario, proxy, |sample| megabytes(sample.loaded.pss_kib)),
             Figure::AddedP50Us => Some(
                 self.median(scenario, proxy, |sample| sample.p50_us)?
@@ -54,6 +55,16 @@ fn megabytes(kib: u64) -> f64 {
 
 /// One measurement as it is made.
 pub fn line(scenario: &Scenario, sample: &Sample) -> String {
+    if scenario.goal.figure == Figure::Speedup {
+        return format!(
+            "{:.0}/s, {:.2} × {:.0}/s of one worker; {:.1} µs CPU at the same rate, {:.1} of one worker",
+            sample.per_second,
+            sample.speedup(),
+            sample.alone_per_second,
+            sample.cpu_us,
+            sample.alone_cpu_us
+        );
+    }
     if scenario.load.memory {
         return format!(
             "idle {:.1} MB PSS ({:.1} private), with connections {:.1} ({:.1})",
@@ -122,6 +133,7 @@ impl Report<'_> {
             }
             let others = self.peers.iter().filter(|peer| peer.kind != Kind::Sinew);
             let best = others.filter_map(figure).min_by(f64::total_cmp);
+            let best = best.filter(|_| scenario.goal.figure != Figure::Speedup);
             let ours = self.peers.iter().find(|peer| peer.name == "sinew").and_then(figure);
             let ratio = ours.zip(best).map(|(ours, best)| ours / best);
             let reached = ours.map_or("-", |ours| self.reached(scenario, ours, best));
@@ -133,6 +145,9 @@ impl Report<'_> {
     }
 
     fn reached(&self, scenario: &Scenario, ours: f64, best: Option<f64>) -> &'static str {
+        if scenario.goal.figure == Figure::Speedup {
+            return if ours >= SPEEDUP_MIN { "yes" } else { "no" };
+        }
         let Some(at_most) = scenario.goal.at_most else { return "-" };
         if ours <= at_most {
             return "yes";
@@ -156,11 +171,14 @@ impl Report<'_> {
 
     fn detail(&self, scenario: &Scenario) -> String {
         let mut text = format!("### {}\n\n", capitalized(scenario.title));
-        text += match scenario.load.memory {
-            true => {
+        text += match scenario.goal.figure {
+            Figure::Speedup => {
+                "| | per second | of one worker | ratio | CPU µs at 3000/s | of one worker |\n|---|---|---|---|---|---|\n"
+            }
+            Figure::PssMb => {
                 "| | idle PSS MB | of it private | with connections PSS MB | of it private |\n|---|---|---|---|---|\n"
             }
-            false => {
+            Figure::CpuUs | Figure::AddedP50Us => {
                 "| | CPU µs | of it user | least..most | per second | p50 µs | p99 µs |\n|---|---|---|---|---|---|---|\n"
             }
         };
@@ -170,7 +188,17 @@ impl Report<'_> {
         for (name, title) in rows {
             let median = |figure: fn(&Sample) -> f64| number(self.figures.median(scenario, name, figure));
             let samples = self.figures.of(scenario, name);
-            let _ = if scenario.load.memory {
+            let _ = if scenario.goal.figure == Figure::Speedup {
+                writeln!(
+                    text,
+                    "| {title} | {} | {} | {} | {} | {} |",
+                    median(|sample| sample.per_second),
+                    median(|sample| sample.alone_per_second),
+                    median(Sample::speedup),
+                    median(|sample| sample.cpu_us),
+                    median(|sample| sample.alone_cpu_us)
+                )
+            } else if scenario.load.memory {
                 writeln!(
                     text,
                     "| {title} | {} | {} | {} | {} |",
@@ -202,9 +230,12 @@ impl Report<'_> {
 
 /// `≤ 9, or ≤ 0.19 × Envoy and ≤ 0.60 × nginx`.
 fn goal_text(goal: &Goal) -> String {
+    if goal.figure == Figure::Speedup {
+        return format!("≥ {SPEEDUP_MIN}");
+    }
     let Some(at_most) = goal.at_most else { return "-".to_owned() };
     let unit = match goal.figure {
-        Figure::CpuUs => "",
+        Figure::CpuUs | Figure::Speedup => "",
         Figure::PssMb => " MB PSS",
         Figure::AddedP50Us => " µs",
     };
@@ -240,6 +271,7 @@ fn number(value: Option<f64>) -> String {
     match value {
         None => "-".to_owned(),
         Some(value) if value.abs() >= 1000.0 => format!("{value:.0}"),
+        Some(value) if value.abs() < 10.0 => format!("{value:.2}"),
         Some(value) => format!("{value:.1}"),
     }
 }

@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use crate::load::Work;
 use crate::machine;
-use crate::peers::Protocol;
-use crate::process::Running;
+use crate::peers::{Peer, Protocol};
+use crate::process::{Bounds, Running};
 use crate::{Bench, Sample};
 
 pub mod chain;
@@ -47,6 +47,8 @@ pub enum Figure {
     CpuUs,
     PssMb,
     AddedP50Us,
+    /// What two workers get done, in times of what one does.
+    Speedup,
 }
 
 /// The load, but for what depends on how thorough a run is.
@@ -65,6 +67,8 @@ pub struct Shape {
     pub answer_body: usize,
     pub fresh: bool,
     pub cores: Cores,
+    /// Of the time of a core, for each thread of a proxy, in percent.
+    pub thread_percent_max: Option<u32>,
     /// Memory is what counts: it is read before, and when all connections are idle after their requests.
     pub memory: bool,
     /// Requests reach the origin with `x-request-id` and `traceparent`.
@@ -112,6 +116,7 @@ pub const SHAPE: Shape = Shape {
     answer_body: 1024,
     fresh: false,
     cores: Cores::Apart,
+    thread_percent_max: None,
     memory: false,
     is_marked: true,
 };
@@ -126,6 +131,16 @@ const fn cpu(at_most: f64, ratios: &'static [(Rival, f64)]) -> Goal {
 const fn memory(at_most: Option<f64>) -> Goal {
     Goal { figure: Figure::PssMb, at_most, ratios: &[] }
 }
+
+/// Two workers, each with a fifth of a core: what the load generator needs for as much work on two cores is left for it.
+const TWO: Shape =
+    Shape { workers: 2, cores: Cores::Both, thread_percent_max: Some(20), requests: 12_000, ..SHAPE };
+/// At which the costs of one and of two workers without a bound are compared.
+const TWO_PER_SECOND: u32 = 3000;
+
+const SPEEDUP: Goal = Goal { figure: Figure::Speedup, at_most: None, ratios: &[] };
+/// Of [`Figure::Speedup`].
+pub const SPEEDUP_MIN: f64 = 1.8;
 
 /// Small calls in the shape of gRPC: a body each way, and trailers.
 const CALLS: Shape =
@@ -226,6 +241,35 @@ pub const ALL: &[Scenario] = &[
         goal: memory(None),
     },
     Scenario {
+        name: "two-workers",
+        title: "two workers against one, HTTP/1.1, 64 connections, 1 KiB",
+        chain: Chain::Plain,
+        load: TWO,
+        goal: SPEEDUP,
+    },
+    Scenario {
+        name: "two-workers-http2",
+        title: "two workers against one, HTTP/2, 16 connections with 16 requests at once, small messages",
+        chain: Chain::Plain,
+        load: Shape {
+            speaks: Protocol::Http2,
+            connections: 16,
+            streams: 16,
+            request_body: 100,
+            answer_body: 100,
+            requests: 40_000,
+            ..TWO
+        },
+        goal: SPEEDUP,
+    },
+    Scenario {
+        name: "two-workers-mtls",
+        title: "two workers against one, mutual TLS from clients, 16 KiB",
+        chain: Chain::Secured,
+        load: Shape { answer_body: 16 * 1024, ..TWO },
+        goal: SPEEDUP,
+    },
+    Scenario {
         name: "added",
         title: "added p50 at 1000/s, everything on one core",
         chain: Chain::Plain,
@@ -241,37 +285,62 @@ pub const ALL: &[Scenario] = &[
 ];
 
 impl Scenario {
-    fn work(&self, bench: &Bench) -> Work {
-        let Shape { speaks, connections, streams, requests, requests_per_second, active_max, .. } = self.load;
+    fn work(&self, bench: &Bench, load: &Shape) -> Work {
+        let Shape { speaks, connections, streams, requests, requests_per_second, active_max, .. } = *load;
         let requests = match bench.requests {
             Some(requests) => requests,
-            None if bench.quick && !self.load.memory => requests / 20,
+            None if bench.quick && !load.memory => requests / 20,
             None => requests,
         };
         Work {
             connections,
             streams: (speaks == Protocol::Http2).then_some(streams),
-            warm: if self.load.memory { 0 } else { requests / 10 },
+            warm: if load.memory { 0 } else { requests / 10 },
             requests,
             requests_per_second,
             active_max,
-            request_body: self.load.request_body,
-            answer_body: self.load.answer_body,
-            fresh: self.load.fresh,
+            request_body: load.request_body,
+            answer_body: load.answer_body,
+            fresh: load.fresh,
             secured: None,
         }
     }
 
     /// One proxy (or none: `direct`), one round.
-    pub fn measure(&self, bench: &Bench, peer: Option<&crate::peers::Peer>) -> Result<Sample> {
-        let mut work = self.work(bench);
+    pub fn measure(&self, bench: &Bench, peer: Option<&Peer>) -> Result<Sample> {
+        if self.goal.figure != Figure::Speedup {
+            return self.measure_with(bench, peer, &self.load);
+        }
+        let bounded = |workers| self.measure_with(bench, peer, &Shape { workers, ..self.load });
+        let free = |workers| {
+            let load = Shape {
+                workers,
+                thread_percent_max: None,
+                requests_per_second: Some(TWO_PER_SECOND),
+                ..self.load
+            };
+            self.measure_with(bench, peer, &load)
+        };
+        let (one, two) = (bounded(1)?, bounded(self.load.workers)?);
+        let (one_free, two_free) = (free(1)?, free(self.load.workers)?);
+        Ok(Sample {
+            alone_per_second: one.per_second,
+            per_second: two.per_second,
+            alone_cpu_us: one_free.cpu_us,
+            ..two_free
+        })
+    }
+
+    fn measure_with(&self, bench: &Bench, peer: Option<&Peer>, load: &Shape) -> Result<Sample> {
+        let mut work = self.work(bench, load);
         let (target, processes, secured) = match peer {
-            Some(peer) => self.chain.start(bench, peer, &self.load)?,
+            Some(peer) => self.chain.start(bench, peer, load)?,
             None => (crate::peers::loopback(bench.origin.ports[0]), Vec::new(), None),
         };
         work.secured = secured;
-        crate::process::pin(self.load.cores.of_load())?;
-        bench.measure(target, work, &processes, &self.load)
+        crate::process::pin(load.cores.of_load())?;
+        let _bounds = load.thread_percent_max.map(|percent| Bounds::set(&processes, percent)).transpose()?;
+        bench.measure(target, work, &processes, load)
     }
 }
 

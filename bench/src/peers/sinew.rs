@@ -33,6 +33,7 @@ pub fn configure(role: &Role, certificates: &Certificates, folder: &Path) -> Res
             "upstream_connections_per_endpoint_max": 1024,
             "upstream_idle_per_endpoint_max": 1024,
             "upstream_pending_max": 10_000,
+            "workers": role.workers,
         },
     });
     let mut words = Vec::new();

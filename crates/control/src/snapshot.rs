@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use sinew_spec::application::{Application, Service};
 use sinew_spec::egress;
 use sinew_spec::name::{InstanceName, ServiceName, TrustDomain};
-use sinew_spec::proxy::{Destination, GATEWAY_SERVICE, Inbound, ProxyConfig, ProxyLimits, Published};
+use sinew_spec::proxy::{
+    Destination, GATEWAY_SERVICE, Inbound, ProxyConfig, ProxyLimits, Published, Workers,
+};
 use std::net::SocketAddr;
 
 use crate::addresses::Addresses;
@@ -70,9 +72,12 @@ impl View<'_> {
             let called = services.filter(|service| self.is_published(&service.name));
             config.destinations.extend(called.filter_map(|service| all.get(&service.name).cloned()));
             config.published = self.published.to_vec();
+            // One for the edge of everything: it may use what the host has.
+            config.limits.workers = Some(self.application.gateway.workers.unwrap_or(Workers::Auto));
         } else if let Some(service) = self.application.services.get(name) {
             let callable = services.filter(|other| service.may_call(other));
             config.destinations.extend(callable.filter_map(|other| all.get(&other.name).cloned()));
+            config.limits.workers = service.workers;
             config.egress = egress::plan(service, self.addresses.hosts()).1;
             config.inbound = Some(Inbound {
                 protocols: service.protocols.clone(),

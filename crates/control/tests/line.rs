@@ -49,6 +49,7 @@ impl World {
             files: Vec::new(),
             services,
             volumes: BTreeMap::new(),
+            gateway: Default::default(),
         };
         ControlOptions::new(application, self.folder.join("state"))
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::name::{ApplicationName, ServiceName};
-use crate::proxy::Network;
+use crate::proxy::{Network, Workers};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Application {
@@ -21,6 +21,23 @@ pub struct Application {
     pub services: BTreeMap<ServiceName, Service>,
     /// Named volumes: the name in the file -> the name on disk.
     pub volumes: BTreeMap<String, String>,
+    /// `x-sinew.gateway` at the top.
+    #[serde(default, skip_serializing_if = "Gateway::is_usual")]
+    pub gateway: Gateway,
+}
+
+/// What serves published ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gateway {
+    /// `None`: as many as there are cores for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<Workers>,
+}
+
+impl Gateway {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How the services of an application stand to the host.
@@ -97,6 +114,9 @@ pub struct Service {
     /// `deploy.update_config` and `rollback_config`.
     #[serde(default, skip_serializing_if = "Replacing::is_usual")]
     pub replacing: Replacing,
+    /// `x-sinew.workers`, of each instance's sidecar. `None`: one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<Workers>,
 }
 
 /// How instances of one version are replaced by those of another.
@@ -218,6 +238,7 @@ impl Service {
             log_bytes_max: None,
             container: None,
             replacing: Replacing::default(),
+            workers: None,
         }
     }
 

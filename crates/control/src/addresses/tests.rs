@@ -21,6 +21,7 @@ fn application(services: &[&str], hosts: &[&str]) -> Application {
         files: Vec::new(),
         services: all,
         volumes: BTreeMap::new(),
+        gateway: Default::default(),
     }
 }
 

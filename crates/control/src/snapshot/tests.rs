@@ -28,6 +28,7 @@ fn application() -> Application {
         files: Vec::new(),
         services,
         volumes: BTreeMap::new(),
+        gateway: Default::default(),
     }
 }
 
@@ -42,7 +43,7 @@ fn registry(instances: &[(&str, &str)]) -> Registry {
     registry
 }
 
-/// One line per proxy: `name: calls -> endpoints; called by; publishes`.
+/// One line per proxy: `name: calls -> endpoints; called by; publishes; workers`.
 #[track_caller]
 fn check(application: &Application, registry: &Registry, expect: &str) {
     let mut addresses = Addresses::default();
@@ -75,9 +76,31 @@ fn check(application: &Application, registry: &Registry, expect: &str) {
         for published in &config.published {
             write!(found, " {}->{}:{}", published.listen, published.service, published.port).unwrap();
         }
+        if let Some(workers) = config.limits.workers {
+            write!(found, " x{workers}").unwrap();
+        }
         found.push('\n');
     }
     assert_eq!(found.trim(), expect.trim());
+}
+
+#[test]
+fn a_gateway_has_a_worker_for_each_core_and_others_what_they_say() {
+    let registry = registry(&[("web", "web-1"), ("orders", "orders-1"), ("_gateway", "_gateway-1")]);
+    let mut application = application();
+    application.services.get_mut("orders").unwrap().workers = Some(Workers::Count(2));
+    let expect = |gateway: &str| {
+        format!(
+            "
+_gateway-1: web=web-1 127.0.0.1:8080->web:80 x{gateway}
+orders-1: orders=orders-1 stock= web=web-1 <- orders stock web x2
+web-1: orders=orders-1 web=web-1 <- _gateway orders web
+"
+        )
+    };
+    check(&application, &registry, &expect("auto"));
+    application.gateway.workers = Some(Workers::Count(1));
+    check(&application, &registry, &expect("1"));
 }
 
 #[test]
@@ -93,7 +116,7 @@ fn who_shares_a_network_may_call() {
         &application(),
         &registry,
         "
-_gateway-1: web=web-1 127.0.0.1:8080->web:80
+_gateway-1: web=web-1 127.0.0.1:8080->web:80 xauto
 orders-1: orders=orders-1,orders-2 stock=stock-1 web=web-1 <- orders stock web
 orders-2: orders=orders-1,orders-2 stock=stock-1 web=web-1 <- orders stock web
 stock-1: orders=orders-1,orders-2 stock=stock-1 <- orders stock

@@ -16,6 +16,7 @@ fn application(services: Vec<Service>) -> Application {
         files: Vec::new(),
         services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
         volumes: BTreeMap::new(),
+        gateway: Default::default(),
     }
 }
 

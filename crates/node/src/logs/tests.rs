@@ -13,6 +13,7 @@ fn application(services: &[(&str, u32, Option<u64>)]) -> Application {
         files: Vec::new(),
         services: services.collect(),
         volumes: Default::default(),
+        gateway: Default::default(),
     }
 }
 

@@ -29,6 +29,7 @@ impl Project {
             files: vec![folder.join("compose.yaml"), folder.join(".env")],
             services: BTreeMap::from([service("orders"), service("stock")]),
             volumes: BTreeMap::from([("data".to_owned(), "shop_data".to_owned())]),
+            gateway: Default::default(),
             folder,
         };
         Self { base, application, environment: BTreeMap::new() }

@@ -132,6 +132,7 @@ fn open(state: &Path) -> Control {
         files: Vec::new(),
         services: services.into(),
         volumes: Default::default(),
+        gateway: Default::default(),
     };
     Control::open(ControlOptions::new(application, state.to_owned())).expect("control plane")
 }

@@ -84,6 +84,7 @@ pub(super) fn read(
         secrets: contents(&keys, "secrets", Section::Secret, input, environment, &mut granted, findings),
         configs: contents(&keys, "configs", Section::Config, input, environment, &mut granted, findings),
     };
+    let gateway = super::sinew::gateway(&keys, findings);
     let (drafts, env_files) = services(&keys, root, input, &name, &top, findings);
     let places = hidden::Places::of(&drafts);
     let services = graph::select(drafts, root, input, environment, findings);
@@ -114,7 +115,7 @@ pub(super) fn read(
     let mut files: Vec<_> = input.files.iter().map(|(path, _)| path.clone()).collect();
     files.extend(input.dotenv.iter().map(|(path, _)| path.clone()));
     files.extend(env_files);
-    let application = Application { name, folder: input.folder.clone(), files, services, volumes };
+    let application = Application { name, folder: input.folder.clone(), files, services, volumes, gateway };
     if !findings.has_problems() {
         hidden::warn(&application, &places, input, findings);
     }
@@ -130,10 +131,9 @@ pub(super) struct Read {
 /// What can be said of a file when something of it is missing as a whole: which keys it has.
 pub(super) fn check_keys(root: &Node, findings: &mut Findings) {
     let field = Field { node: root, path: String::new() };
-    let Some(services) = field.keys(Section::Top, findings).and_then(|keys| keys.get("services").cloned())
-    else {
-        return;
-    };
+    let Some(keys) = field.keys(Section::Top, findings) else { return };
+    super::sinew::gateway(&keys, findings);
+    let Some(services) = keys.get("services") else { return };
     for entry in services.entries(findings).unwrap_or_default() {
         if let Value::Mapping(_) = entry.value.value {
             Field::of(entry, &services.path).keys(Section::Service, findings);

@@ -70,8 +70,8 @@ impl<'a> Assembly<'a> {
     fn replace(&mut self, document: &mut Node, scope: &Scope<'_>) {
         let Value::Mapping(entries) = &mut document.value else { return };
         for entry in entries {
-            // Extensions at the top hold anchors; what is used of them is replaced where it is used.
-            if entry.key != "name" && !entry.key.starts_with("x-") {
+            // Extensions of others at the top hold anchors; what is used of them is replaced where it is used.
+            if entry.key != "name" && (!entry.key.starts_with("x-") || entry.key == "x-sinew") {
                 let mut path = String::new();
                 yaml::push_key(&mut path, &entry.key);
                 self.replacement.replace(&mut entry.value, &mut path, scope.variables, self.findings);

@@ -333,7 +333,7 @@ impl<'a> Keys<'a> {
 
 /// Where `x-sinew` stands.
 fn has_ours(section: Section) -> bool {
-    matches!(section, Section::Service | Section::ServiceVolume)
+    matches!(section, Section::Top | Section::Service | Section::ServiceVolume)
 }
 
 /// True: the key is there to be read.

@@ -167,6 +167,11 @@ fn check_keys(root: &Node, findings: &mut Findings) {
             .warning(name.at(), "name", "`name` has no effect in an included file")
             .hint("the application is called what the outermost file says");
     }
+    if let Some(sinew) = keys.get("x-sinew") {
+        findings
+            .warning(sinew.at(), "x-sinew", "`x-sinew` at the top has no effect in an included file")
+            .hint("an application has one gateway: it is set up in the outermost file");
+    }
 }
 
 /// Adds what an included project declares to a document.

@@ -45,10 +45,12 @@ pub enum Section {
     SinewHealthHttp,
     SinewEgress,
     SinewVolume,
+    SinewTop,
+    SinewGateway,
 }
 
 impl Section {
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 37] = [
         Self::Top,
         Self::Include,
         Self::Service,
@@ -84,6 +86,8 @@ impl Section {
         Self::SinewHealthHttp,
         Self::SinewEgress,
         Self::SinewVolume,
+        Self::SinewTop,
+        Self::SinewGateway,
     ];
 
     /// What the mapping is, in a message: "`portz` is not a key of a service".
@@ -124,6 +128,8 @@ impl Section {
             Self::SinewHealthHttp => "`x-sinew.health.http`",
             Self::SinewEgress => "an entry of `x-sinew.egress`",
             Self::SinewVolume => "`x-sinew` of a volume",
+            Self::SinewTop => "`x-sinew` at the top",
+            Self::SinewGateway => "`x-sinew.gateway`",
         }
     }
 
@@ -165,6 +171,8 @@ impl Section {
             Self::SinewHealthHttp => "services.*.x-sinew.health.http",
             Self::SinewEgress => "services.*.x-sinew.egress[]",
             Self::SinewVolume => "services.*.volumes[].x-sinew",
+            Self::SinewTop => "x-sinew",
+            Self::SinewGateway => "x-sinew.gateway",
         }
     }
 
@@ -178,6 +186,8 @@ impl Section {
                 | Self::SinewHealthHttp
                 | Self::SinewEgress
                 | Self::SinewVolume
+                | Self::SinewTop
+                | Self::SinewGateway
         )
     }
 }
@@ -245,6 +255,10 @@ pub(super) fn meant(section: Section, name: &str) -> Option<&'static str> {
         (Healthcheck, "http" | "tcp") => "HTTP and TCP checks stand under `x-sinew: {health: …}`",
         (Healthcheck, "cmd" | "command" | "exec") => "did you mean `test`?",
         (Healthcheck, "period") => "did you mean `interval`?",
+        (SinewTop, "build" | "protocol" | "egress" | "health" | "read") => {
+            "it stands under `x-sinew` of a service"
+        }
+        (SinewTop, "workers") => "write `gateway: {workers: …}`, or put it under `x-sinew` of a service",
         (Sinew, "protocols") => "did you mean `protocol`?",
         (Sinew, "healthcheck") => "did you mean `health`?",
         (SinewHealth, "cmd" | "command" | "exec" | "test") => "commands stand under `healthcheck: {test: …}`",

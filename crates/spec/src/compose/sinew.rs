@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::application::{BuildCommand, Egress, EgressHost, Probe, Protocol, ProxyHeader, Transport};
-use crate::proxy::{Network, VIRTUAL_NETWORK};
+use crate::application::{
+    BuildCommand, Egress, EgressHost, Gateway, Probe, Protocol, ProxyHeader, Transport,
+};
+use crate::proxy::{Network, VIRTUAL_NETWORK, Workers};
 
 use super::fields::{Field, Keys};
 use super::health::OverNetwork;
@@ -76,7 +78,28 @@ pub(super) fn read(keys: &Keys<'_>, draft: &mut Draft, context: &mut Context<'_>
             }
         }
     }
+    draft.service.workers = sinew.get("workers").and_then(|field| workers(field, context.findings));
     health(sinew.get("health")?, context.findings)
+}
+
+/// `x-sinew` at the top.
+pub(super) fn gateway(keys: &Keys<'_>, findings: &mut Findings) -> Gateway {
+    let sinew = keys.get_filled("x-sinew").and_then(|field| field.keys(Section::SinewTop, findings));
+    let gateway = sinew.as_ref().and_then(|keys| keys.get_filled("gateway"));
+    let gateway = gateway.and_then(|field| field.keys(Section::SinewGateway, findings));
+    let field = gateway.as_ref().and_then(|keys| keys.get("workers"));
+    Gateway { workers: field.and_then(|field| workers(field, findings)) }
+}
+
+fn workers(field: &Field<'_>, findings: &mut Findings) -> Option<Workers> {
+    let text = field.number_or_text(findings, "a number, or `auto`")?;
+    text.parse()
+        .map_err(|problem: String| {
+            field
+                .problem(findings, problem)
+                .hint("a worker is a thread; `auto` is one for each core that the proxy may use");
+        })
+        .ok()
 }
 
 /// One command: a string, a list of words, or a mapping. Several: a list of strings with spaces, of lists or mappings.

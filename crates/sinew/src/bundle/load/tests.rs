@@ -30,6 +30,7 @@ impl Bench {
             folder: from.clone(),
             services: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            gateway: Default::default(),
         };
         let store = Fake::default();
         store.make("shop/web:1", 'a');

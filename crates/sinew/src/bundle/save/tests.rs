@@ -23,6 +23,7 @@ impl Project {
             folder: folder.clone(),
             services: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            gateway: Default::default(),
         };
         Self { folder, application }
     }

@@ -23,6 +23,7 @@ fn site(services: &[(&str, bool, &[&str])]) -> Site {
         files: Vec::new(),
         services: services.iter().map(service).collect(),
         volumes: BTreeMap::new(),
+        gateway: Default::default(),
     };
     let folders = Folders { run: "/run/x".into(), state: "/state/x".into() };
     Site { application, folders, client: Client::new("shop", "/run/x/admin.sock") }

@@ -413,6 +413,11 @@ pub static KEYS: &[Key] = &[
     ),
     yes(Sinew, "health", "a check over the network: `{http: {port, path}}` or `{tcp: port}`"),
     yes(Sinew, "read", "further host paths that the service may read"),
+    yes(
+        Sinew,
+        "workers",
+        "threads of its sidecar: 1 to 64, or `auto`, one for each core that it may use; default: 1",
+    ),
     //
     yes(SinewBuild, "command", ""),
     yes(SinewBuild, "working_dir", "default: the project folder"),
@@ -432,5 +437,13 @@ pub static KEYS: &[Key] = &[
         "hide",
         "default true; `false` with `type: bind`: the service sees and may change everything in the folder, compose files \
          and `.env` too",
+    ),
+    //
+    yes(SinewTop, "gateway", "what serves published ports"),
+    //
+    yes(
+        SinewGateway,
+        "workers",
+        "its threads: 1 to 64, or `auto` (default), one for each core that it may use",
     ),
 ];

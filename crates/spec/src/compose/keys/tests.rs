@@ -13,7 +13,8 @@ mod schema;
 use schema::SCHEMA;
 
 /// What the table has although the schema has not.
-const OURS: [(&str, &str); 4] = [
+const OURS: [(&str, &str); 5] = [
+    ("x-sinew.", "the extension"),
     ("services.*.volumes[].x-sinew.", "the extension"),
     ("services.*.x-sinew", "the extension"),
     ("services.*.logging.options.", "any key in the schema: they are the driver's"),

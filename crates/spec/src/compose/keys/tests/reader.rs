@@ -60,6 +60,10 @@ fn file(section: Section, key: &str) -> String {
         Section::SinewHealth => service(&format!("x-sinew: {{health: {{{key}: }}}}")),
         Section::SinewHealthHttp => service(&format!("x-sinew: {{health: {{http: {{{key}: }}}}}}")),
         Section::SinewVolume => service(&format!("volumes: [{{x-sinew: {{{key}: }}}}]")),
+        Section::SinewTop => format!("services: {{a: {{command: [a]}}}}\nx-sinew: {{{key}: }}"),
+        Section::SinewGateway => {
+            format!("services: {{a: {{command: [a]}}}}\nx-sinew: {{gateway: {{{key}: }}}}")
+        }
         Section::SinewEgress => service(&format!("x-sinew: {{egress: [{{{key}: }}]}}")),
     }
 }
