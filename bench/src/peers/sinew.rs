@@ -33,9 +33,12 @@ pub fn configure(role: &Role, certificates: &Certificates, folder: &Path) -> Res
             "upstream_connections_per_endpoint_max": 1024,
             "upstream_idle_per_endpoint_max": 1024,
             "upstream_pending_max": 10_000,
-            "workers": role.workers,
         },
     });
+    // A build that knows of one only can be measured as well.
+    if role.workers > 1 {
+        config["limits"]["workers"] = role.workers.into();
+    }
     let mut words = Vec::new();
     if is_callee {
         config["inbound"] = json!({"protocols": {}, "callers": [CALLER], "draining": false});

@@ -119,7 +119,7 @@ services:
     command: [python3, web.py]
     ports: ["{port}:8000"]
     deploy: {{ replicas: 2 }}
-    x-sinew: {{ health: {{ http: {{ port: 8000, path: / }} }}, protocol: {{ 8000: http }} }}
+    x-sinew: {{ health: {{ http: {{ port: 8000, path: / }} }}, protocol: {{ 8000: http }}, workers: 2 }}
   caller:
     command: [python3, caller.py]
     stop_grace_period: 30s
