@@ -297,7 +297,6 @@ fn carry<'a>(
                 finish(client, &mut exchange, ended, upstream, metrics, began, &snapshot)
             }
             Err(Failure::NotHttp1) if exchange.can_go_elsewhere() => {
-                target.found_http2_only();
                 drop(in_flight);
                 Err(Box::pin(again_over_http2(flow, client, exchange, &snapshot, metrics, timer, began))
                     as Turn<'_>)
@@ -332,6 +331,9 @@ async fn relay(
                 exchange.rewind();
             }
             Err(failure) => {
+                if failure == Failure::NotHttp1 {
+                    target.found_http2_only(snapshot, upstream.load());
+                }
                 target.blame(upstream.load(), failure);
                 return Err(failure);
             }

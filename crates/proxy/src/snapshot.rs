@@ -359,8 +359,15 @@ impl Endpoint {
         }
         self.pools.borrow_mut().retain(|_, pool| !pool.sweep(now));
         let pools = self.pools.borrow();
-        // What is known of who is there stays as long as a connection does.
-        self.links.borrow_mut().retain(|port, links| !links.is_empty() || pools.contains_key(port));
+        // What is known of who is there stays as long as a connection does, and a while longer.
+        self.links.borrow_mut().retain(|port, links| {
+            !links.is_empty() || pools.contains_key(port) || links.spoken.is_fresh(now)
+        });
+    }
+
+    /// An application without a sidecar that has been found not to speak HTTP/1.1 there.
+    pub fn lacks_http1(&self, port: u16) -> bool {
+        self.is_plain() && self.links.borrow().get(&port).is_some_and(|links| links.spoken.lacks_http1())
     }
 
     /// Connections that nobody uses now.

@@ -15,6 +15,7 @@ mod forwarded;
 mod frames;
 mod handover;
 mod hostile;
+mod known;
 mod list;
 mod memory;
 mod pace;

@@ -148,15 +148,24 @@ impl Target {
     pub fn wants_http2(&self, snapshot: &Snapshot) -> bool {
         let declared = self.declared(snapshot);
         match self {
-            Self::Service { .. } => declared.is_some_and(Protocol::is_http2_only),
+            Self::Service { destination, port } => match declared {
+                Some(Protocol::Http1) => false,
+                Some(protocol) if protocol.is_http2_only() => true,
+                // Instances of one service speak the same; each is asked before it is sent anything.
+                _ => destination.endpoints.iter().any(|endpoint| endpoint.lacks_http1(*port)),
+            },
             Self::Application(application) => application.links.spoken.wants_http2(declared),
         }
     }
 
     /// It answered a request of HTTP/1.1 in HTTP/2.
-    pub fn found_http2_only(&self) {
-        if let Self::Application(application) = self {
-            application.links.spoken.found_http2_only();
+    pub fn found_http2_only(&self, snapshot: &Snapshot, load: Option<&Load>) {
+        match (self, load.map(Load::endpoint)) {
+            (Self::Application(application), _) => application.links.spoken.found_http2_only(),
+            (Self::Service { port, .. }, Some(endpoint)) if endpoint.is_plain() => {
+                endpoint.links(*port, snapshot.limits.hop_pool).spoken.found_http2_only();
+            }
+            (Self::Service { .. }, _) => {}
         }
     }
 

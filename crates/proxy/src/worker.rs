@@ -249,6 +249,7 @@ impl Worker {
             self.applications.borrow_mut().retain(|_, application| {
                 !application.pool.sweep(now)
                     || !application.links.is_empty()
+                    || application.links.spoken.is_fresh(now)
                     || Rc::strong_count(application) > 1
             });
             bulk::sweep();

@@ -2,14 +2,20 @@
 //! that is spoken; what is declared comes first.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use sinew_spec::application::Protocol;
+use tokio::time::Instant;
 
-/// Kept with the connections to a port, and found anew when none is left of them.
+/// How long it is known of a port that nobody is connected to.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// Kept with the connections to a port, and for a while after the last of them.
 #[derive(Debug, Default)]
 pub struct Spoken {
     http1: Cell<Option<bool>>,
     http2: Cell<Option<bool>>,
+    found_at: Cell<Option<Instant>>,
 }
 
 /// How a server is called.
@@ -24,25 +30,35 @@ pub enum Way {
 impl Spoken {
     /// Its SETTINGS have come.
     pub fn found_http2(&self) {
-        self.http2.set(Some(true));
+        self.found(self.http1.get(), true);
     }
 
     /// It answered the preface of HTTP/2 with something else, or closed.
     pub fn found_http1_only(&self) {
-        self.http1.set(Some(true));
-        self.http2.set(Some(false));
+        self.found(Some(true), false);
     }
 
     /// It answered a request of HTTP/1.1 with SETTINGS.
     pub fn found_http2_only(&self) {
-        self.http1.set(Some(false));
-        self.http2.set(Some(true));
+        self.found(Some(false), true);
+    }
+
+    fn found(&self, http1: Option<bool>, http2: bool) {
+        self.http1.set(http1);
+        self.http2.set(Some(http2));
+        self.found_at.set(Some(Instant::now()));
+    }
+
+    /// It was found out not long ago.
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        self.found_at.get().is_some_and(|at| now.saturating_duration_since(at) < REMEMBERED)
     }
 
     /// Whoever listens there from now on may be another.
     pub fn forget(&self) {
         self.http1.set(None);
         self.http2.set(None);
+        self.found_at.set(None);
     }
 
     pub fn lacks_http2(&self) -> bool {
@@ -79,7 +95,7 @@ impl Spoken {
         }
     }
 
-    fn lacks_http1(&self) -> bool {
+    pub fn lacks_http1(&self) -> bool {
         self.http1.get() == Some(false)
     }
 }
