@@ -113,7 +113,7 @@ pub fn begin(flow: &Flow, link: &Rc<Link>, key: StreamKey, heads: &mut Heads, en
     let client = End::Http2 { link: link.clone(), key };
     let mut exchange = Exchange::new(flow, client, target, metrics, snapshot, now);
     exchange.take_request(Departing::take(heads), end);
-    let deadline = exchange.deadline;
+    let deadline = exchange.deadline();
     let ticket = worker.exchanges.insert(exchange);
     link.state().enter(key, ticket);
     if let Some(deadline) = deadline {
@@ -424,7 +424,20 @@ impl Exchange {
 
     /// When somebody has to look at the time, beside now and then.
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        let named = self.deadline?;
+        Some(self.head_deadline().map_or(named, |ours| named.min(ours)))
+    }
+
+    /// Of a gRPC call whose caller has named a deadline, and has said all that it will say. One that has begun to be
+    /// answered may take the time that it was given, as may one without a deadline: streams live long by design.
+    fn head_deadline(&self) -> Option<Instant> {
+        let is_due = self.deadline.is_some() && self.request.is_ended() && self.status == 0;
+        is_due.then(|| self.moved_at + self.snapshot.limits.request_timeout)
+    }
+
+    /// The client has said all that it will say.
+    pub fn is_asked(&self) -> bool {
+        self.request.is_ended()
     }
 
     /// Nothing may stand still for too long. A gRPC call has the patience of TCP, as its streams live long by design, and
@@ -468,6 +481,9 @@ impl Exchange {
     fn stands_still(&self, now: Instant) -> bool {
         let held = self.answer.unsent().max(self.request.unsent());
         held > STALLED_BYTES_MAX && now.saturating_duration_since(self.moved_at) >= STALLED_TIME_MAX
+        if self.head_deadline().is_some_and(|deadline| deadline <= now) {
+            return self.fail(Failure::UpstreamTimeout);
+        }
     }
 
     fn leave_upstream(&mut self) {

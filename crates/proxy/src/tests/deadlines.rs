@@ -89,6 +89,46 @@ async fn a_call_without_a_deadline_or_with_time_left_goes_on() {
     .await;
 }
 
+/// The earlier of the caller's deadline and the proxy's time for an answer. An answer that has begun, and a call without a
+/// deadline, may take their time.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_is_no_later_than_the_time_for_an_answer() {
+    in_patient_mesh(async {
+        let (cancelled, mut count) = watch::channel(0);
+        let impatient =
+            |config: &mut sinew_spec::proxy::ProxyConfig| config.limits.request_timeout_ms = 3_000;
+        let mesh = Pair::with(silent_application(cancelled).await, impatient, |_| {}).await;
+        let mut client = Peer::client(mesh.web.dial().await);
+        let ask = |client: &mut Peer, path: &str, timeout: &str| {
+            let key = client.request("POST", path, &format!("{GRPC}{timeout}"), false);
+            client.send(key, b"hello", true);
+            key
+        };
+        for (timeout, reason, seconds) in
+            [("grpc-timeout: 60S\r\n", "upstream-timeout", 3), ("grpc-timeout: 1S\r\n", "deadline", 1)]
+        {
+            let began = Instant::now();
+            let key = ask(&mut client, "/silent", timeout);
+            let answer = client.answer(key).await;
+            assert!(answer.head.contains("\ngrpc-status: 4\n"), "{answer:?}");
+            assert!(answer.head.contains(&format!("\nx-sinew-reason: {reason}\n")), "{answer:?}");
+            let after = began.elapsed().as_secs();
+            assert!((seconds..=seconds + 1).contains(&after), "{timeout}: {after}");
+        }
+        count.wait_for(|count| *count == 2).await.unwrap();
+        let without = ask(&mut client, "/silent", "");
+        let begun = ask(&mut client, "/begins", "grpc-timeout: 60S\r\n");
+        let began = Instant::now();
+        let answer = client.answer(begun).await;
+        assert!(answer.trailers.starts_with("grpc-status: 4\n"), "{answer:?}");
+        assert!(began.elapsed() >= Duration::from_secs(59), "{:?}", began.elapsed());
+        client.engine.reset(without, ErrorCode::CANCEL);
+        client.flush().await;
+        count.wait_for(|count| *count == 4).await.unwrap();
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_call_that_is_sent_again_has_less_time() {
     in_mesh(async {
