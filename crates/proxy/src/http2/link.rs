@@ -24,8 +24,13 @@ use crate::worker::Worker;
 
 /// How often a connection with streams looks at the time.
 const TICK: Duration = Duration::from_secs(1);
-/// Reads of one turn, before others have theirs.
-const READS_MAX: usize = 16;
+/// After a client has ended its side: by then its kernel has said whether it is there.
+const SOON: Duration = Duration::from_millis(100);
+/// What is received in one turn, before other connections have theirs: requests that begin, and bytes.
+const TURN_REQUESTS_MAX: usize = 32;
+const TURN_BYTES_MAX: usize = 64 * 1024;
+/// Requests of a connection whose endpoints begin to be reached between two turns of others.
+const STARTS_MAX: usize = 4;
 /// Another sidecar that says nothing for so long while streams are open is asked for a sign of life, and given as long
 /// again. Applications are not asked: one that is busy is not dead.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
@@ -228,6 +233,8 @@ impl<'a> Driver<'a> {
             refilled: now,
             idle_since: now,
             heard: now,
+    /// The client has ended its side.
+    is_half: bool,
             has_asked: false,
             partial_since: None,
             leaving_since: None,
@@ -281,6 +288,7 @@ impl<'a> Driver<'a> {
             self.look_at_the_time(Instant::now());
         }
         self.link.state().is_awake = false;
+            is_half: false,
         Poll::Pending
     }
 
@@ -316,7 +324,7 @@ impl<'a> Driver<'a> {
 
     /// `Err`: the peer has ended.
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<()> {
-        if self.ending.is_some() {
+        if self.ending.is_some() || self.is_half {
             return Ok(());
         }
         // What was read before anybody knew that it is HTTP/2.
@@ -326,7 +334,11 @@ impl<'a> Driver<'a> {
         for _ in 0..READS_MAX {
             match self.connection.poll_fill(cx) {
                 Poll::Pending => return Ok(()),
-                Poll::Ready(Ok(1..)) => self.receive(now),
+                Poll::Ready(Ok(1..)) => self.receive(now, &mut turn),
+                Poll::Ready(Ok(0)) if self.may_be_half() => {
+                    self.ended_its_side(now);
+                    return Ok(());
+                }
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Poll::Ready(Err(error)) => return Err(error),
             }
@@ -338,8 +350,28 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Hands out what the bytes mean that are there.
-    fn receive(&mut self, now: Instant) {
+    /// A client that ends its side behind a whole frame may wait for its answers; another sidecar never does.
+    fn may_be_half(&self) -> bool {
+        self.flow.is_some_and(|flow| !flow.is_inbound()) && self.connection.input.is_empty()
+    }
+
+    /// What the client has asked for is answered, unless it turns out to be gone: its kernel refuses what is sent then.
+    fn ended_its_side(&mut self, now: Instant) {
+        self.is_half = true;
+        for (_, ticket) in self.tickets() {
+            exchange::step(self.worker, ticket, |exchange| match exchange.is_asked() {
+                true => Step::GoesOn,
+                false => exchange.client_gone(ErrorCode::CANCEL),
+            });
+        }
+        let mut state = self.link.state();
+        state.is_leaving = true;
+        state.engine.ping(0);
+        self.times.ticked = now.checked_sub(TICK - SOON).unwrap_or(now);
+    }
+
+    /// Hands out what the bytes mean that are there, as far as that is one turn's.
+    fn receive(&mut self, now: Instant, turn: &mut Turn) {
         (self.times.heard, self.times.has_asked) = (now, false);
         let was_within_head = self.link.state().engine.is_within_head();
         let data = self.connection.input.data();
@@ -524,7 +556,7 @@ impl<'a> Driver<'a> {
                 let left = state.engine.output().len();
                 state.engine.wrote(left);
             }
-        } else if awaits_start && is_over(times.began, times.header_max) {
+        } else if awaits_start && !self.is_half && is_over(times.began, times.header_max) {
             state.engine.close(ErrorCode::SETTINGS_TIMEOUT, "settings did not come in time");
             self.ending = Some(End::Malformed);
         } else if is_head_late {
@@ -551,7 +583,7 @@ impl<'a> Driver<'a> {
     fn look_at_exchanges(&self, now: Instant) {
         let tickets: Vec<_> = self.link.state().tickets.iter().copied().flatten().collect();
         self.link.state().deadline = None;
-        for (_, ticket) in tickets {
+        for (_, ticket) in self.tickets() {
             exchange::step(self.worker, ticket, |exchange| exchange.look(self.worker, now));
             let deadline = self.worker.exchanges.with(ticket, |exchange| exchange.deadline()).flatten();
             if let Some(deadline) = deadline {
@@ -560,6 +592,9 @@ impl<'a> Driver<'a> {
         }
     }
 
+        if self.is_half && self.ending.is_none() {
+            state.engine.ping(0);
+        }
     /// The connection is over, and with it every exchange on it. Those of an upstream may go on elsewhere.
     pub fn end_exchanges(&mut self) {
         let role = self.link.state().engine.role();
@@ -594,4 +629,8 @@ impl Drop for Driver<'_> {
 thread_local! {
     /// Of the event at hand.
     static HEADS: RefCell<Heads> = RefCell::default();
+    fn tickets(&self) -> Vec<(u32, Ticket)> {
+        self.link.state().tickets.iter().copied().flatten().collect()
+    }
+
 }

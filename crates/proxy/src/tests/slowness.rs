@@ -308,3 +308,50 @@ async fn a_handshake_that_does_not_go_on_is_closed_and_counted() {
     })
     .await;
 }
+
+/// Ends its side at once after it has asked, as some simple clients do.
+#[tokio::test]
+async fn a_client_that_ends_its_side_gets_its_answers() {
+    in_mesh(async {
+        let mesh = Pair::new(echoing_application().await).await;
+        for asks in [0, 1, 3] {
+            let client = mesh.web.dial().await;
+            let (mut from, mut to) = client.into_split();
+            let asked: Vec<u8> = (0..asks).flat_map(|number| get(2 * number + 1)).collect();
+            to.write_all(&[start(&[]), asked].concat()).await.unwrap();
+            to.shutdown().await.unwrap();
+            let (mut reader, mut kinds, mut ended) = (Reader::default(), Vec::new(), 0);
+            while let Some(frame) = reader.next(&mut from).await {
+                ended += u32::from(matches!(frame.kind, DATA | HEADERS) && frame.flags & END_STREAM != 0);
+                kinds.push(frame.kind);
+            }
+            assert_eq!((kinds[0], ended), (SETTINGS, asks), "{kinds:?}");
+            assert!(kinds.contains(&GOAWAY), "{kinds:?}");
+        }
+        // A request that is not whole will never be.
+        let (mut from, mut to) = mesh.web.dial().await.into_split();
+        to.write_all(&[start(&[]), post(1)].concat()).await.unwrap();
+        to.shutdown().await.unwrap();
+        let mut reader = Reader::default();
+        assert_eq!(reader.code(&mut from, GOAWAY).await, NO_ERROR);
+        until(async || mesh.web.stats().await.outbound["orders"].in_flight == 0).await;
+    })
+    .await;
+}
+
+/// One that is gone altogether ends its side too: its kernel says so when it is spoken to.
+#[tokio::test]
+async fn a_client_that_is_gone_has_nobody_wait_for_its_answer() {
+    in_mesh(async {
+        let mesh = Pair::new(silent_application().await).await;
+        let mut client = mesh.web.dial().await;
+        client.write_all(&[start(&[]), get(1)].concat()).await.unwrap();
+        until(async || {
+            mesh.web.stats().await.outbound.get("orders").is_some_and(|route| route.in_flight == 1)
+        })
+        .await;
+        drop(client);
+        until(async || mesh.web.stats().await.outbound["orders"].in_flight == 0).await;
+    })
+    .await;
+}
