@@ -3,12 +3,14 @@
 
 mod kinds;
 
+use std::any::Any;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::scope;
+use std::thread::{Builder, scope};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,7 +19,7 @@ use self::kinds::{KINDS, Kind};
 use crate::certificates::Certificates;
 use crate::origin::Origin;
 use crate::peers::{self, Peer};
-use crate::process::{Memory, Running, pause};
+use crate::process::{Memory, Running, pause, pin};
 use crate::scenario::chain::Chain;
 use crate::scenario::{SHAPE, Shape};
 use crate::{Bench, arguments, soak};
@@ -84,7 +86,11 @@ fn judge(options: Options, folder: PathBuf) -> Result<()> {
     let (name, wrapper) = ("sinew".to_owned(), Vec::new());
     let peer = Peer { name, kind: peers::Kind::Sinew, program: options.sinew, wrapper };
     let (target, processes, _) = Chain::Pair.start(&bench, &peer, &Shape { ..SHAPE })?;
-    soak::serve(bench.origin.listeners[0].try_clone()?)?;
+    // Threads run where the one runs that starts them, and that has started proxies.
+    pin(SHAPE.cores.of_load())?;
+    let listener = bench.origin.listeners[0].try_clone()?;
+    let serving = named("origin").spawn(|| step_back().and_then(|()| soak::serve(listener)))?;
+    serving.join().map_err(panicked)??;
     let time = Duration::from_secs(options.seconds);
     // Once, so that pools are filled and what is loaded late is there.
     beside(target, &processes, time / 4, None)?;
@@ -124,7 +130,8 @@ fn beside(target: SocketAddr, processes: &[Running], time: Duration, kind: Optio
     let mut private_kib = 0;
     let latencies = scope(|scope| -> Result<Vec<f64>> {
         let hostile = kind.map(|kind| {
-            scope.spawn(|| -> Result<()> {
+            named("hostile").spawn_scoped(scope, || -> Result<()> {
+                step_back()?;
                 while !ends.load(Ordering::Relaxed) {
                     (kind.round)(target, &ends).with_context(|| kind.name)?;
                     rounds.fetch_add(1, Ordering::Relaxed);
@@ -132,14 +139,14 @@ fn beside(target: SocketAddr, processes: &[Running], time: Duration, kind: Optio
                 Ok(())
             })
         });
-        let other = scope.spawn(|| ask(target, &ends));
+        let hostile = hostile.transpose()?;
+        let other = named("other").spawn_scoped(scope, || ask(target, &ends))?;
         let began = Instant::now();
         while began.elapsed() < time && !other.is_finished() {
             pause(Duration::from_millis(50));
             private_kib = private_kib.max(Memory::of(processes).private_kib);
         }
         ends.store(true, Ordering::Relaxed);
-        let panicked = |_| anyhow::anyhow!("a thread panicked");
         let latencies = other.join().map_err(panicked)?.context("the other client")?;
         if let Some(hostile) = hostile {
             hostile.join().map_err(panicked)??;
@@ -147,6 +154,23 @@ fn beside(target: SocketAddr, processes: &[Running], time: Duration, kind: Optio
         Ok(latencies)
     })?;
     Ok(Seen { rounds: rounds.into_inner(), p99_us: quantile(latencies, 0.99), private_kib })
+}
+
+fn panicked(_: Box<dyn Any + Send>) -> anyhow::Error {
+    anyhow::anyhow!("a thread panicked")
+}
+
+fn named(name: &str) -> Builder {
+    Builder::new().name(name.to_owned())
+}
+
+/// Hostile clients, and the application that answers them, stand for other machines: on this one core the client that is
+/// measured goes before this thread and those that it starts.
+fn step_back() -> Result<()> {
+    let thread = nix::unistd::gettid().to_string();
+    let done = Command::new("renice").args(["-n", "10", "-p", &thread]).stdout(Stdio::null()).status();
+    ensure!(done.context("renice")?.success(), "renice has failed");
+    Ok(())
 }
 
 fn quantile(mut values: Vec<f64>, quantile: f64) -> f64 {

@@ -91,7 +91,7 @@ impl Cores {
         if self == Self::Both { Self::all() } else { &[0] }
     }
 
-    fn of_load(self) -> &'static [usize] {
+    pub fn of_load(self) -> &'static [usize] {
         match self {
             Self::Apart if machine::cores() > 1 => &[1],
             Self::Apart | Self::One => &[0],

@@ -8,16 +8,20 @@ use anyhow::Result;
 
 pub const LARGE_BYTES: usize = 1 << 20;
 const IDLE_MAX: Duration = Duration::from_secs(120);
+/// Of a thread for each connection, of which there may be many.
+const STACK_BYTES: usize = 64 * 1024;
+
+/// One for all connections: filling it anew for each would cost more than a proxy's part of a request.
+static LARGE: [u8; LARGE_BYTES] = [b'x'; LARGE_BYTES];
 
 /// Serves connections, a thread for each, for the rest of the process's life.
 pub fn serve(listener: TcpListener) -> Result<()> {
     listener.set_nonblocking(false)?;
     std::thread::Builder::new().name("origin".to_owned()).spawn(move || {
         for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || {
-                // However a connection ends: that is for the clients to judge.
-                let _ = connection(stream);
-            });
+            let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+            // However a connection ends: that is for the clients to judge. So is one that nobody serves.
+            let _ = thread.spawn(move || connection(stream));
         }
     })?;
     Ok(())
@@ -29,7 +33,6 @@ fn connection(stream: TcpStream) -> io::Result<()> {
     stream.set_write_timeout(Some(IDLE_MAX))?;
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
-    let large = vec![b'x'; LARGE_BYTES];
     let mut line = String::new();
     let mut body = Vec::new();
     loop {
@@ -43,7 +46,7 @@ fn connection(stream: TcpStream) -> io::Result<()> {
         match path.as_str() {
             "/large" => {
                 write!(writer, "HTTP/1.1 200 OK\r\ncontent-length: {LARGE_BYTES}\r\n\r\n")?;
-                writer.write_all(&large)?;
+                writer.write_all(&LARGE)?;
             }
             "/echo" => {
                 let mut answer =
