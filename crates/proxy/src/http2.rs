@@ -35,8 +35,10 @@ pub use self::spoken::Way;
 use crate::connection::Connection;
 use crate::http::{self, Flow, Waits};
 
-/// What a peer may send on a stream before the other side has taken any of it; the most that an exchange holds.
-const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+/// What a peer may send on a stream before the other side has taken any of it: at first, and when the other side has
+/// shown that it takes all that comes. The most that an exchange holds.
+const STREAM_WINDOW_BYTES: u32 = 16 * 1024;
+const STREAM_WINDOW_BYTES_MAX: u32 = 128 * 1024;
 /// The same for all streams of a connection: so many that few whose readers are slow do not stop the others.
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
@@ -85,6 +87,7 @@ fn limits(wire: &sinew_wire::h1::Limits) -> Limits {
         block_bytes_max: wire.head_bytes_max + 16 * 1024,
         interim_responses_max: wire.interim_responses_max,
         stream_window_bytes: STREAM_WINDOW_BYTES,
+        stream_window_bytes_max: STREAM_WINDOW_BYTES_MAX,
         connection_window_bytes: CONNECTION_WINDOW_BYTES,
         extended_connect: true,
         ..Limits::DEFAULT

@@ -23,7 +23,7 @@ const PIPED_BYTES_MIN: usize = 64 * 1024;
 /// As many moves through a pipe, one after the other, that were smaller than [`STEP_BYTES_MIN`] tell that it is not.
 const SMALL_MOVES_MAX: u8 = 4;
 /// Held for slow readers of one worker, together. Above, everybody moves [`STEP_BYTES_MIN`] at a time.
-const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
+const HELD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 thread_local! {
     /// A worker is a thread. Its pages come into being as far as they are used.
@@ -33,13 +33,35 @@ thread_local! {
     static IS_COPIED: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Bytes that wait for a reader, counted for the worker as long as this lives.
+#[derive(Debug, Default)]
+pub struct Held(usize);
+
+impl Held {
+    pub fn set(&mut self, bytes: usize) {
+        HELD_BYTES.set(HELD_BYTES.get() - self.0 + bytes);
+        self.0 = bytes;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+/// So much waits for readers of this worker that for none more is to wait than a step of the smallest size.
+pub fn is_short() -> bool {
+    HELD_BYTES.get() > HELD_BYTES_MAX
+}
+
 /// One direction of a connection, and how much it moves at once.
 #[derive(Debug)]
 pub struct Bulk {
     step_bytes: usize,
     small_moves: u8,
-    /// Of what is held for this direction, as counted.
-    held_bytes: usize,
+    /// For this direction.
+    held: Held,
     /// There are bytes in it.
     pipe: Option<Pipe>,
 }
@@ -60,7 +82,7 @@ pub enum Side {
 
 impl Default for Bulk {
     fn default() -> Self {
-        Self { step_bytes: STEP_BYTES_MIN, small_moves: 0, held_bytes: 0, pipe: None }
+        Self { step_bytes: STEP_BYTES_MIN, small_moves: 0, held: Held::default(), pipe: None }
     }
 }
 
@@ -189,24 +211,11 @@ impl Bulk {
 
     /// What was held has been written.
     pub fn release(&mut self) {
-        HELD_BYTES.set(HELD_BYTES.get() - self.held_bytes);
-        self.held_bytes = 0;
+        self.held.set(0);
     }
 
     fn hold(&mut self, bytes: usize) {
-        HELD_BYTES.set(HELD_BYTES.get() + bytes);
-        self.held_bytes += bytes;
-    }
-}
-
-/// Of what is held for slow readers there is too much.
-fn is_short() -> bool {
-    HELD_BYTES.get() > HELD_BYTES_MAX
-}
-
-impl Drop for Bulk {
-    fn drop(&mut self) {
-        self.release();
+        self.held.set(self.held.0 + bytes);
     }
 }
 

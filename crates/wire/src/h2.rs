@@ -48,8 +48,10 @@ pub struct Limits {
     pub interim_responses_max: u8,
     /// Streams that the peer may have open.
     pub concurrent_streams_max: u32,
-    /// What the peer may send on a stream before the consumer has taken any of it. At most 2^31 - 1.
+    /// What the peer may send on a stream before the consumer has taken any of it, at first. At most 2^31 - 1.
     pub stream_window_bytes: u32,
+    /// What that grows to, doubled as long as the consumer takes all that comes; see [`Connection::allow_wide`].
+    pub stream_window_bytes_max: u32,
     /// The same for the whole connection; at least 65535.
     pub connection_window_bytes: u32,
     /// Of the peer's table for our decoder, and of our encoder's.
@@ -76,6 +78,7 @@ impl Limits {
         interim_responses_max: 16,
         concurrent_streams_max: 128,
         stream_window_bytes: 128 * 1024,
+        stream_window_bytes_max: 128 * 1024,
         connection_window_bytes: 1024 * 1024,
         header_table_bytes_max: 4096,
         output_bytes_max: 64 * 1024,

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use sinew_transport::bulk::is_short;
 use sinew_wire::h2::{Connection as Engine, ConnectionError, ErrorCode, Event, Heads, Role, StreamKey};
 use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
@@ -307,6 +308,7 @@ impl<'a> Driver<'a> {
 
     fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<End> {
         if self.read(cx, now).is_err() {
+            state.engine.allow_wide(!is_short());
             return Some(End::Gone);
         }
         loop {

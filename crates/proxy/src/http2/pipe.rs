@@ -1,6 +1,7 @@
 //! One direction of an exchange: what one connection has received and the other has not taken yet. The windows of the
 //! one who sends bound it, as they are opened only for what was passed on.
 
+use sinew_transport::bulk::Held;
 use sinew_wire::h2::SendError;
 
 use super::end::Sink;
@@ -12,6 +13,7 @@ const COMPACT_BYTES: usize = 32 * 1024;
 #[derive(Default)]
 pub struct Pipe {
     bytes: Output,
+    held: Held,
     sent: usize,
     /// What was sent stays, as it may be sent once more.
     keeps: bool,
@@ -76,6 +78,7 @@ impl Pipe {
             self.bytes = Output::new();
         }
         self.bytes.0.extend_from_slice(data);
+        self.held.set(self.bytes.0.len());
     }
 
     pub fn end_with<'a>(&mut self, trailers: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
@@ -121,6 +124,7 @@ impl Pipe {
     pub fn discard(&mut self) -> usize {
         let left = self.unsent();
         self.bytes = Output::default();
+        self.held.set(0);
         (self.sent, self.keeps, self.is_discarded) = (0, false, true);
         left
     }
@@ -173,5 +177,6 @@ impl Pipe {
             self.bytes.0.drain(..self.sent);
             self.sent = 0;
         }
+        self.held.set(self.bytes.0.len());
     }
 }

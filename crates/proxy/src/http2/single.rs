@@ -5,6 +5,7 @@ use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use sinew_transport::bulk::is_short;
 use sinew_wire::h1::{
     self, BodyDecoder, BodyEncoder, Framing, Limits, RequestEdits, RequestHead, ResponseEdits, ResponseHead,
     ResponseKind, encode_local_response, encode_request, encode_response,
@@ -17,7 +18,8 @@ use crate::failure::{Failure, REASON_HEADER};
 
 /// Waits to be written.
 const OUTPUT_BYTES_MAX: usize = 32 * 1024;
-/// Received, and not yet taken by the other side.
+/// Received, and not yet taken by the other side; at first, and doubled when all of it was.
+const HELD_BYTES_MIN: usize = 16 * 1024;
 const HELD_BYTES_MAX: usize = 64 * 1024;
 
 /// What comes in a tunnel ends with its connection, and is as long as it likes.
@@ -43,6 +45,7 @@ pub struct State {
     /// More was offered than was taken, or a head waits: the exchange is to be asked again.
     wants_room: bool,
     held: usize,
+    held_max: usize,
     /// The exchange is over.
     has_left: bool,
     waker: Option<Waker>,
@@ -89,6 +92,7 @@ impl Single {
             is_ended: false,
             wants_room: false,
             held: 0,
+            held_max: HELD_BYTES_MIN,
             has_left: false,
             waker: None,
             is_awake: true,
@@ -194,7 +198,7 @@ impl State {
 
     /// Whether more may be received.
     pub fn may_receive(&self) -> bool {
-        self.held < HELD_BYTES_MAX
+        self.held < if is_short() { HELD_BYTES_MIN } else { self.held_max }
     }
 
     pub fn receive(&mut self, count: usize) {
@@ -203,6 +207,9 @@ impl State {
 
     pub fn consumed(&mut self, count: usize) {
         self.held = self.held.saturating_sub(count);
+        if self.held == 0 && count > 0 {
+            self.held_max = (self.held_max * 2).min(HELD_BYTES_MAX);
+        }
         self.wake();
     }
 

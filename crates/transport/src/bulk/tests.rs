@@ -87,7 +87,7 @@ async fn move_all(bulk: &mut Bulk, from: &mut Stream, to: &mut Stream, bytes: u6
         left -= moved.read as u64;
         if bulk.is_piped() {
             waits.set(true);
-            assert_eq!(bulk.held_bytes, moved.read - moved.written);
+            assert_eq!(bulk.held.0, moved.read - moved.written);
             poll_fn(|cx| bulk.poll_drain(cx, to).1).await.unwrap();
         }
         to.write_all(&held).await.unwrap();

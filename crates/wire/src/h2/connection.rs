@@ -43,6 +43,8 @@ pub struct Connection {
     pub(super) send_window: i64,
     pub(super) recv_window: i64,
     pub(super) taken: u32,
+    /// Windows of streams may be wider than the first.
+    pub(super) is_wide: bool,
     /// A block that goes on in CONTINUATION frames.
     pub(super) block: Vec<u8>,
     pub(super) out: Vec<u8>,
@@ -102,6 +104,7 @@ impl Connection {
             send_window: i64::from(WINDOW_INITIAL),
             recv_window: i64::from(limits.connection_window_bytes.max(WINDOW_INITIAL)),
             taken: 0,
+            is_wide: true,
             block: Vec::new(),
             out: Vec::new(),
             out_start: 0,
@@ -265,7 +268,8 @@ impl Connection {
     /// The consumer has taken `count` bytes of [`super::Event::Data`], so that the peer may send as many more. Also for
     /// streams that are over.
     pub fn consumed(&mut self, key: StreamKey, count: usize) {
-        let window = self.own_window;
+        let (first, most) = (self.own_window, self.limits.stream_window_bytes_max);
+        let is_wide = self.is_wide;
         let Some(stream) = self.streams.get(key) else { return };
         let count = (count as u32).min(stream.held);
         stream.held -= count;
@@ -273,14 +277,17 @@ impl Connection {
             self.forget_if_over(key);
         } else {
             stream.taken += count;
-            let increment = stream.taken;
-            if increment > 0 && increment >= window / 2 {
-                stream.taken = 0;
-                stream.recv_window += i64::from(increment);
+            if let Some(increment) = stream.opened_by(first, most, is_wide) {
                 push_window_update(&mut self.out, key.id, increment);
             }
         }
         self.take(count);
+    }
+
+    /// Whether streams whose consumer takes all that comes may have more on its way than others. When not, windows that
+    /// have grown become the first ones again as their bytes are taken.
+    pub const fn allow_wide(&mut self, is_wide: bool) {
+        self.is_wide = is_wide;
     }
 
     /// Gives the peer back so many bytes of the connection's window.
@@ -353,6 +360,7 @@ impl Connection {
             send: Side::Head,
             send_window: i64::from(self.peer.initial_window),
             recv_window: i64::from(self.own_window),
+            window: self.own_window,
             taken: 0,
             held: 0,
             recv_left: self.limits.body_bytes_max,

@@ -124,11 +124,12 @@ impl Connection {
             self.own_window = bytes;
             for stream in self.streams.iter_mut() {
                 stream.recv_window += by;
+                stream.window = i64::from(stream.window).saturating_add(by).max(0) as u32;
                 // The consumer may have taken all that came: nothing else would give it back.
-                if stream.recv != Side::Closed && stream.taken > 0 && stream.taken >= bytes / 2 {
-                    stream.recv_window += i64::from(stream.taken);
-                    push_window_update(&mut self.out, stream.id, stream.taken);
-                    stream.taken = 0;
+                if stream.recv != Side::Closed
+                    && let Some(increment) = stream.opened_by(bytes, bytes, false)
+                {
+                    push_window_update(&mut self.out, stream.id, increment);
                 }
             }
         }

@@ -21,6 +21,9 @@ pub(super) struct Stream {
     pub send_window: i64,
     /// What the peer may still send.
     pub recv_window: i64,
+    /// What the peer may send before the consumer has taken any of it: `recv_window`, `taken` and `held` together, and
+    /// what is on its way between them.
+    pub window: u32,
     /// Taken by the consumer, and not yet told to the peer.
     pub taken: u32,
     /// Handed out, and not yet taken by the consumer.
@@ -43,6 +46,26 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) const fn is_closed(&self) -> bool {
         matches!((self.recv, self.send), (Side::Closed, Side::Closed))
+    }
+
+    /// Opens the window by what the consumer has taken, once that is half of it, and says how much the peer is to be told.
+    /// One that took all that came gets twice as much, up to `most`; one that is wider than `first` and may not be is not
+    /// opened before it is as wide.
+    pub(super) fn opened_by(&mut self, first: u32, most: u32, is_wide: bool) -> Option<u32> {
+        if self.taken == 0 || self.taken < self.window / 2 {
+            return None;
+        }
+        let mut increment = self.taken;
+        self.taken = 0;
+        if !is_wide {
+            let excess = self.window.saturating_sub(first).min(increment);
+            (self.window, increment) = (self.window - excess, increment - excess);
+        } else if self.held == 0 && self.window < most {
+            let growth = self.window.min(most - self.window);
+            (self.window, increment) = (self.window + growth, increment + growth);
+        }
+        self.recv_window += i64::from(increment);
+        (increment > 0).then_some(increment)
     }
 }
 

@@ -11,6 +11,7 @@ fn stream(id: u32) -> Stream {
         send: Side::Head,
         send_window: 0,
         recv_window: 0,
+        window: 0,
         taken: 0,
         held: 0,
         recv_left: 0,

@@ -38,6 +38,36 @@ fn receive_windows_open_as_bytes_are_taken() {
     assert_eq!(end.sent(), "<0 window +64000\n");
 }
 
+/// A consumer that takes all that comes gets more at once, up to a bound; where that is not allowed any more, windows
+/// become the first ones again, and none of it stops a stream.
+#[test]
+fn windows_grow_with_use_and_shrink_again() {
+    let most = Limits { stream_window_bytes_max: 50_000, ..limits(20_000) };
+    let mut end = posting(Limits { connection_window_bytes: 1 << 20, ..most });
+    let mut pass = |count: usize, taken: usize| {
+        end.receive(&data(1, false, &vec![0; count]));
+        end.connection.consumed(KEY, taken);
+        end.sent()
+    };
+    assert_eq!(pass(10_000, 10_000), "<1 window +30000\n", "20000 more than was taken");
+    assert_eq!(pass(10_000, 10_000), "");
+    assert_eq!(pass(12_000, 11_000), "<1 window +21000\n", "some of it waits: no more than was taken");
+    assert_eq!(pass(16_000, 17_000), "");
+    assert_eq!(pass(10_000, 10_000), "<1 window +37000\n", "no more than may be");
+    end.connection.allow_wide(false);
+    let mut pass = |count: usize, taken: usize| {
+        end.receive(&data(1, false, &vec![0; count]));
+        end.connection.consumed(KEY, taken);
+        end.sent()
+    };
+    assert_eq!(pass(15_000, 15_000), "");
+    assert_eq!(pass(15_000, 15_000), "", "30000 are taken, by which it is narrower");
+    assert_eq!(pass(10_000, 10_000), "<1 window +10000\n");
+    assert_eq!(pass(10_000, 10_000), "<1 window +10000\n");
+    let stream = *end.connection.streams.get(KEY).expect("open");
+    assert_eq!((stream.window, stream.recv_window, stream.held), (20_000, 20_000, 0));
+}
+
 #[test]
 fn windows_that_are_overrun() {
     let mut end = posting(limits(70_000));
