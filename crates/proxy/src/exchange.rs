@@ -24,6 +24,8 @@ use crate::http2::{self, from_http1};
 use crate::snapshot::CompiledLimits;
 use crate::timer::Timer;
 
+/// What is moved of an exchange before other connections get their turn.
+const TURN_BYTES_MAX: usize = 256 * 1024;
 /// Waits to be written, per direction.
 const OUTPUT_BYTES_MAX: usize = 32 * 1024;
 /// A request up to this size can be sent again, as far as that is allowed.
@@ -58,6 +60,8 @@ pub struct Exchange {
     /// Something has moved that prolongs our patience; `moved_at` is not yet told.
     has_moved: bool,
     moved_at: Instant,
+    /// Moved in this turn.
+    turn_bytes: usize,
     metrics: Arc<RouteMetrics>,
 }
 
@@ -145,6 +149,7 @@ impl Exchange {
             is_client_ended: false,
             has_moved: false,
             moved_at: began,
+            turn_bytes: 0,
             metrics: metrics.clone(),
         }
     }
@@ -245,6 +250,7 @@ impl Exchange {
         timer: &mut Timer<'_>,
     ) -> Result<Ended, Failure> {
         poll_fn(|cx| {
+            self.turn_bytes = 0;
             loop {
                 let is_out = flow.worker.memory.is_out();
                 let moved = self.step_request(cx, client, upstream, is_out)?
@@ -253,6 +259,10 @@ impl Exchange {
                     return Poll::Ready(Ok(ended));
                 }
                 if !moved {
+                    break;
+                }
+                if self.turn_bytes >= TURN_BYTES_MAX {
+                    cx.waker().wake_by_ref();
                     break;
                 }
             }
@@ -302,6 +312,7 @@ impl Exchange {
             client.input.consume(relayed.consumed);
             self.metrics.sent_bytes.add(relayed.body_bytes as u64);
             request.body_bytes += relayed.body_bytes;
+            self.turn_bytes += relayed.body_bytes;
             request.is_ended = relayed.ended;
             if relayed.ended || request.body_bytes >= BODY_BYTES_MIN {
                 request.body_bytes = 0;
@@ -438,6 +449,7 @@ impl Exchange {
         }
         response.is_ended = unframed_passed(&mut response.decoder, &mut response.encoder, moved.read as u64);
         self.metrics.received_bytes.add(moved.read as u64);
+        self.turn_bytes += moved.read;
         self.has_moved = true;
         self.is_client_unflushed = true;
         Ok(true)
@@ -464,6 +476,7 @@ impl Exchange {
             .map_err(|_| Failure::UpstreamMalformed)?;
         upstream.input.consume(relayed.consumed);
         self.metrics.received_bytes.add(relayed.body_bytes as u64);
+        self.turn_bytes += relayed.body_bytes;
         response.is_ended = relayed.ended;
         self.has_moved |= relayed.consumed > 0;
         Ok(relayed.consumed > 0 || relayed.ended)

@@ -42,6 +42,14 @@ impl End {
         }
     }
 
+    /// A connection of many streams.
+    pub fn link(&self) -> Option<&Rc<Link>> {
+        match self {
+            Self::Http2 { link, .. } => Some(link),
+            Self::Http1(_) => None,
+        }
+    }
+
     /// So many bytes that came from here are out of our hands: as many more may come.
     pub fn consumed(&self, count: usize) {
         match self {

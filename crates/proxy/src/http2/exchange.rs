@@ -5,6 +5,8 @@ mod answer;
 mod request;
 
 use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,9 +140,7 @@ pub fn step(worker: &Rc<Worker>, ticket: Ticket, take: impl FnOnce(&mut Exchange
     match worker.exchanges.with(ticket, take) {
         None => return false,
         Some(Step::GoesOn) => {}
-        Some(Step::Reach) => {
-            spawn_local(reach(worker.clone(), ticket));
-        }
+        Some(Step::Reach) => start(worker, ticket),
         Some(Step::Over) => {
             if let Some(exchange) = worker.exchanges.remove(ticket) {
                 exchange.end();
@@ -148,6 +148,40 @@ pub fn step(worker: &Rc<Worker>, ticket: Ticket, take: impl FnOnce(&mut Exchange
         }
     }
     true
+}
+
+/// Begins to reach an endpoint. Of one client's connection only a few do at a time: others would wait for all of a hundred.
+fn start(worker: &Rc<Worker>, ticket: Ticket) {
+    let link = worker.exchanges.with(ticket, |exchange| exchange.client.link().cloned()).flatten();
+    match link {
+        Some(link) if !link.state().starts(ticket) => {}
+        Some(link) => drop(spawn_local(reach_in_turn(worker.clone(), ticket, link))),
+        None => drop(spawn_local(reach(worker.clone(), ticket))),
+    }
+}
+
+/// Once it has begun, the next of its connection may.
+async fn reach_in_turn(worker: Rc<Worker>, ticket: Ticket, link: Rc<Link>) {
+    let mut reach = pin!(reach(worker.clone(), ticket));
+    let mut has_begun = false;
+    poll_fn(|cx| {
+        let polled = reach.as_mut().poll(cx);
+        if !std::mem::replace(&mut has_begun, true) {
+            start_next(&worker, &link);
+        }
+        polled
+    })
+    .await;
+}
+
+fn start_next(worker: &Rc<Worker>, link: &Rc<Link>) {
+    loop {
+        let Some(ticket) = link.state().next_start() else { return };
+        if worker.exchanges.with(ticket, |_| ()).is_some() {
+            drop(spawn_local(reach_in_turn(worker.clone(), ticket, link.clone())));
+            return;
+        }
+    }
 }
 
 /// Connects to an endpoint for a request that found none connected, and sends it. Over HTTP/1.1 it stays as long as the
@@ -422,7 +456,8 @@ impl Exchange {
         Step::Over
     }
 
-    /// When somebody has to look at the time, beside now and then.
+    /// When somebody has to look at the time, beside now and then: at the end of the time that the caller has given the
+    /// call, or of ours for the head of its answer.
     pub fn deadline(&self) -> Option<Instant> {
         let named = self.deadline?;
         Some(self.head_deadline().map_or(named, |ours| named.min(ours)))
@@ -445,6 +480,9 @@ impl Exchange {
     fn look_at_the_time(&mut self, now: Instant) -> Step {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             return self.fail(Failure::Deadline);
+        }
+        if self.head_deadline().is_some_and(|deadline| deadline <= now) {
+            return self.fail(Failure::UpstreamTimeout);
         }
         let limits = &self.snapshot.limits;
         let client_sends = !self.request.is_ended() && self.status == 0;
@@ -481,9 +519,6 @@ impl Exchange {
     fn stands_still(&self, now: Instant) -> bool {
         let held = self.answer.unsent().max(self.request.unsent());
         held > STALLED_BYTES_MAX && now.saturating_duration_since(self.moved_at) >= STALLED_TIME_MAX
-        if self.head_deadline().is_some_and(|deadline| deadline <= now) {
-            return self.fail(Failure::UpstreamTimeout);
-        }
     }
 
     fn leave_upstream(&mut self) {

@@ -49,6 +49,10 @@ pub struct State {
     tickets: Vec<Option<(u32, Ticket)>>,
     /// Streams whose heads wait until less is left to be written.
     waiting: VecDeque<StreamKey>,
+    /// Requests that begin to be reached, and those that do when these have; at most as many as streams may be open, and
+    /// those that were given up meanwhile.
+    starting: usize,
+    to_start: VecDeque<Ticket>,
     waker: Option<Waker>,
     /// The driver's turn has begun, or is about to.
     is_awake: bool,
@@ -69,6 +73,8 @@ impl Link {
             engine,
             tickets: Vec::new(),
             waiting: VecDeque::new(),
+            starting: 0,
+            to_start: VecDeque::new(),
             waker: None,
             is_awake: false,
             opened_last: 0,
@@ -135,6 +141,26 @@ impl State {
         self.waiting.push_back(key);
     }
 
+    /// A request has to wait for a connection. True: it begins to now; else [`State::next_start`] names it.
+    pub fn starts(&mut self, ticket: Ticket) -> bool {
+        let is_now = self.starting < STARTS_MAX;
+        if is_now {
+            self.starting += 1;
+        } else {
+            self.to_start.push_back(ticket);
+        }
+        is_now
+    }
+
+    /// The next to begin; to be asked again should it be over. `None`: one fewer begins.
+    pub fn next_start(&mut self) -> Option<Ticket> {
+        let next = self.to_start.pop_front();
+        if next.is_none() {
+            self.starting -= 1;
+        }
+        next
+    }
+
     /// Upstream: whether it takes another request.
     pub fn can_open(&self, needs: Needs) -> bool {
         let is_fit = match needs {
@@ -170,6 +196,18 @@ impl State {
     }
 }
 
+/// How much of a turn is used.
+struct Turn {
+    requests: usize,
+    bytes: usize,
+}
+
+impl Turn {
+    fn is_over(&self) -> bool {
+        self.requests >= TURN_REQUESTS_MAX || self.bytes >= TURN_BYTES_MAX
+    }
+}
+
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -195,6 +233,8 @@ pub struct Driver<'a> {
     /// What the peer said first was HTTP/1.1.
     is_http1: bool,
     asks_for_life: bool,
+    /// The client has ended its side.
+    is_half: bool,
 }
 
 struct Times {
@@ -234,8 +274,6 @@ impl<'a> Driver<'a> {
             refilled: now,
             idle_since: now,
             heard: now,
-    /// The client has ended its side.
-    is_half: bool,
             has_asked: false,
             partial_since: None,
             leaving_since: None,
@@ -250,6 +288,7 @@ impl<'a> Driver<'a> {
             is_unflushed: false,
             is_http1: false,
             asks_for_life: false,
+            is_half: false,
         }
     }
 
@@ -269,6 +308,7 @@ impl<'a> Driver<'a> {
         {
             let mut state = self.link.state();
             state.is_awake = true;
+            state.engine.allow_wide(!is_short());
             if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 state.waker = Some(cx.waker().clone());
             }
@@ -289,7 +329,6 @@ impl<'a> Driver<'a> {
             self.look_at_the_time(Instant::now());
         }
         self.link.state().is_awake = false;
-            is_half: false,
         Poll::Pending
     }
 
@@ -308,7 +347,6 @@ impl<'a> Driver<'a> {
 
     fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<End> {
         if self.read(cx, now).is_err() {
-            state.engine.allow_wide(!is_short());
             return Some(End::Gone);
         }
         loop {
@@ -329,11 +367,15 @@ impl<'a> Driver<'a> {
         if self.ending.is_some() || self.is_half {
             return Ok(());
         }
-        // What was read before anybody knew that it is HTTP/2.
+        let mut turn = Turn { requests: 0, bytes: 0 };
+        // What was read in an earlier turn, or before anybody knew that it is HTTP/2.
         if !self.connection.input.is_empty() {
-            self.receive(now);
+            self.receive(now, &mut turn);
         }
-        for _ in 0..READS_MAX {
+        while !turn.is_over() {
+            if self.ending.is_some() {
+                return Ok(());
+            }
             match self.connection.poll_fill(cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(1..)) => self.receive(now, &mut turn),
@@ -343,9 +385,6 @@ impl<'a> Driver<'a> {
                 }
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Poll::Ready(Err(error)) => return Err(error),
-            }
-            if self.ending.is_some() {
-                return Ok(());
             }
         }
         cx.waker().wake_by_ref();
@@ -378,15 +417,20 @@ impl<'a> Driver<'a> {
         let was_within_head = self.link.state().engine.is_within_head();
         let data = self.connection.input.data();
         let mut at = 0;
-        let received: Result<(), ConnectionError> = HEADS.with_borrow_mut(|heads| {
-            loop {
+        let received: Result<bool, ConnectionError> = HEADS.with_borrow_mut(|heads| {
+            while turn.requests < TURN_REQUESTS_MAX {
                 let event = self.link.state().engine.next(data, &mut at, heads)?;
-                if event == Event::NeedMore {
-                    return Ok(());
+                match event {
+                    Event::NeedMore => return Ok(true),
+                    Event::Request { .. } => turn.requests += 1,
+                    _ => {}
                 }
                 self.on_event(event, data, heads, now);
             }
+            Ok(false)
         });
+        // What is left otherwise waits for our next turn, not for the peer.
+        let needs_more = received.unwrap_or(true);
         if received.is_err() {
             let is_unknown = !self.link.state().engine.has_peer_settings();
             self.is_http1 = is_unknown && data.starts_with(b"HTTP/1.");
@@ -394,8 +438,9 @@ impl<'a> Driver<'a> {
             at = data.len();
         }
         self.connection.input.consume(at);
+        turn.bytes += at;
         let is_within_head = self.link.state().engine.is_within_head();
-        let is_partial = is_within_head || !self.connection.input.is_empty();
+        let is_partial = is_within_head || (needs_more && !self.connection.input.is_empty());
         let is_another = at > 0 && !(was_within_head && is_within_head);
         self.times.partial_since = match self.times.partial_since {
             Some(since) if is_partial && !is_another => Some(since),
@@ -547,6 +592,9 @@ impl<'a> Driver<'a> {
             times.has_asked = true;
             state.engine.ping(0);
         }
+        if self.is_half && self.ending.is_none() {
+            state.engine.ping(0);
+        }
         if self.ending == Some(End::Gone) {
             let left = state.engine.output().len();
             state.engine.wrote(left);
@@ -581,9 +629,12 @@ impl<'a> Driver<'a> {
         }
     }
 
+    fn tickets(&self) -> Vec<(u32, Ticket)> {
+        self.link.state().tickets.iter().copied().flatten().collect()
+    }
+
     /// Requests that nothing moved for.
     fn look_at_exchanges(&self, now: Instant) {
-        let tickets: Vec<_> = self.link.state().tickets.iter().copied().flatten().collect();
         self.link.state().deadline = None;
         for (_, ticket) in self.tickets() {
             exchange::step(self.worker, ticket, |exchange| exchange.look(self.worker, now));
@@ -594,9 +645,6 @@ impl<'a> Driver<'a> {
         }
     }
 
-        if self.is_half && self.ending.is_none() {
-            state.engine.ping(0);
-        }
     /// The connection is over, and with it every exchange on it. Those of an upstream may go on elsewhere.
     pub fn end_exchanges(&mut self) {
         let role = self.link.state().engine.role();
@@ -631,8 +679,4 @@ impl Drop for Driver<'_> {
 thread_local! {
     /// Of the event at hand.
     static HEADS: RefCell<Heads> = RefCell::default();
-    fn tickets(&self) -> Vec<(u32, Ticket)> {
-        self.link.state().tickets.iter().copied().flatten().collect()
-    }
-
 }

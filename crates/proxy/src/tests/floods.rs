@@ -53,6 +53,55 @@ async fn requests_that_are_given_up_at_once() {
     .await;
 }
 
+/// What a client asks for at once begins a few requests at a time: another one does not wait for all of it.
+#[tokio::test]
+async fn many_requests_at_once_let_others_pass() {
+    in_mesh(async {
+        const MANY: u32 = 120;
+        let order = Shared::<Vec<bool>>::default();
+        let noted = order.clone();
+        let address = application(move |mut stream, _| {
+            let noted = noted.clone();
+            async move {
+                while let Some(message) = read_message(&mut stream).await {
+                    noted.borrow_mut().push(message.starts_with("GET /a "));
+                    if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").await.is_err() {
+                        return;
+                    }
+                }
+            }
+        })
+        .await;
+        let mesh = Pair::with(
+            address,
+            |_| {},
+            |config| {
+                let declared = sinew_spec::application::Protocol::Http1;
+                config
+                    .inbound
+                    .as_mut()
+                    .unwrap()
+                    .protocols
+                    .extend((1..=u16::MAX).map(|port| (port, declared)));
+            },
+        )
+        .await;
+        let mut other = mesh.web.dial().await;
+        assert_eq!(status(&exchange(&mut other, GET).await), 200);
+        let mut hostile = mesh.web.dial().await;
+        hostile.write_all(&[start(&[]), get(1)].concat()).await.unwrap();
+        until(async || order.borrow().len() == 2).await;
+        order.borrow_mut().clear();
+        let many: Vec<u8> = (1..=MANY).flat_map(|number| get(2 * number + 1)).collect();
+        hostile.write_all(&many).await.unwrap();
+        assert_eq!(status(&exchange(&mut other, GET).await), 200);
+        let before = order.borrow().iter().position(|&is_others| is_others).unwrap();
+        assert!(before < MANY as usize / 2, "{before} requests of another client came first");
+        until(async || order.borrow().len() == MANY as usize + 1).await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn resets_that_the_server_is_made_to_send() {
     in_mesh(async {
