@@ -93,6 +93,25 @@ async fn a_chain_of_another_ca_is_refused_by_both() {
     assert!(accepted.is_err());
 }
 
+/// RFC 7301, 3.2: whoever offers nothing that is spoken here is told so, and not by silence after a handshake.
+#[tokio::test]
+async fn a_client_without_a_common_protocol_is_told_by_an_alert() {
+    let ca = Ca::new();
+    let (web, orders) = (ca.tls(WEB), ca.tls(ORDERS));
+    let mut config = web.client_http.as_ref().clone();
+    config.alpn_protocols = vec![b"spdy/1".to_vec()];
+    let (near, far) = UnixStream::pair().unwrap();
+    let dial = async {
+        let name = ServerName::try_from(NAME).unwrap();
+        let session = ClientConnection::new(Arc::new(config), name).unwrap();
+        TlsStream::handshake(Raw::Unix(near), session).await
+    };
+    let (dialed, accepted) = tokio::join!(dial, orders.accept(Raw::Unix(far)));
+    assert!(accepted.is_err());
+    let said = dialed.unwrap_err().to_string();
+    assert!(said.contains("NoApplicationProtocol"), "{said}");
+}
+
 #[tokio::test]
 async fn an_expired_certificate_is_refused() {
     let ca = Ca::new();
