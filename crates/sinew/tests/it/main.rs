@@ -1,6 +1,7 @@
 //! The whole binary, from the outside: what a user types, sees and is left with.
 
 mod bounds;
+mod budget;
 mod cli;
 mod clients;
 mod container;
