@@ -2,6 +2,7 @@
 //! testssl. Python's grpcio is in `grpc`.
 
 mod balancer;
+pub mod rules;
 pub mod tls;
 
 use std::path::Path;
