@@ -29,7 +29,7 @@ fn what_has_completed_does_not_run_again_after_the_launchers_death() {
     command: [sh, -c, 'echo late >> /data/runs; until [ -e /data/go ]; do sleep 0.05; done']
     volumes: ['data:/data']
   fails:
-    command: [sh, -c, 'echo fails >> /data/runs; sleep 1; exit 3']
+    command: [sh, -c, 'echo fails >> /data/runs; until [ -e /data/fail ]; do sleep 0.05; done; exit 3']
     volumes: ['data:/data']
 {more}volumes: {{ data: }}
 "
@@ -38,13 +38,14 @@ fn what_has_completed_does_not_run_again_after_the_launchers_death() {
     for user in users() {
         let sandbox = application(user, "once", &compose(""));
         sandbox.sinew(&["up", "-d"]).ok();
+        let data = std::fs::read_dir(sandbox.state().join("once/volumes")).expect("volumes").next();
+        let data = data.expect("a volume").expect("a volume").path();
+        std::fs::write(data.join("fail"), "").expect("let it fail");
         becomes(&sandbox, "fails", &["fails-1 exited/none"]);
         becomes(&sandbox, "late", &["late-1 running/none"]);
         let late = pid(&instances(&sandbox, "late")[0], "service_pid");
         kill_launcher(&sandbox);
         // One of them ends while nobody looks.
-        let data = std::fs::read_dir(sandbox.state().join("once/volumes")).expect("volumes").next();
-        let data = data.expect("a volume").expect("a volume").path();
         std::fs::write(data.join("go"), "").expect("let it end");
         until("it has ended", PATIENCE, || kill(late, None).is_err().then_some(()));
 
