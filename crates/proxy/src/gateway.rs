@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::PublishedSockets;
 use crate::arrival::Arrival;
 use crate::connection::Connection;
-use crate::outbound::{next_client, serve_service};
+use crate::outbound::{Caller, next_client, serve_service};
 use crate::worker::{Admitted, Worker};
 use crate::workers::{Place, Workers};
 
@@ -110,47 +110,35 @@ pub fn begin(worker: &Rc<Worker>, admitted: Admitted, stream: TcpStream, publish
     let Ok(peer) = stream.peer_addr() else { return };
     let from = Origin::Client { source: peer, destination: stream.local_addr().unwrap_or(published.listen) };
     let client = Connection::new(stream.into(), worker.snapshot().limits.wire.head_bytes_max);
+    let caller = Caller { client, from, admitted };
     if published.accept_proxy.iter().any(|network| network.contains(peer.ip())) {
-        let announced = announced(worker.clone(), client, from, published.clone());
-        tokio::task::spawn_local(async move {
-            let _admitted = admitted;
-            announced.await;
-        });
+        tokio::task::spawn_local(announced(worker.clone(), caller, published.clone()));
     } else {
-        let served = serve(worker.clone(), client, from, published);
-        tokio::task::spawn_local(async move {
-            let _admitted = admitted;
-            served.await;
-        });
+        tokio::task::spawn_local(serve(worker.clone(), caller, published));
     }
 }
 
-fn serve(
-    worker: Rc<Worker>,
-    client: Connection,
-    from: Origin,
-    published: &Published,
-) -> impl Future<Output = ()> + use<> {
+fn serve(worker: Rc<Worker>, caller: Caller, published: &Published) -> impl Future<Output = ()> + use<> {
     let snapshot = worker.snapshot();
     let declared = snapshot.destination(&published.service).and_then(|known| known.protocol(published.port));
     let protocol = published.protocol.or(declared);
-    serve_service(worker, snapshot, client, published.service.clone(), published.port, protocol, from)
+    serve_service(worker, snapshot, caller, published.service.clone(), published.port, protocol)
 }
 
 /// A load balancer that says for whom it speaks.
-async fn announced(worker: Rc<Worker>, mut client: Connection, mut from: Origin, published: Published) {
+async fn announced(worker: Rc<Worker>, mut caller: Caller, published: Published) {
     let header_timeout = worker.snapshot().limits.header_timeout;
-    match timeout(header_timeout, read_header(&mut client)).await {
-        Ok(Ok(client @ Origin::Client { .. })) => from = client,
+    match timeout(header_timeout, read_header(&mut caller.client)).await {
+        Ok(Ok(client @ Origin::Client { .. })) => caller.from = client,
         Ok(Ok(Origin::Itself)) => {}
         // A health check that only connects.
         Ok(Err(NoHeader::Nothing)) => return,
         Ok(Err(NoHeader::Malformed)) | Err(_) => {
             worker.registry.process.proxy_headers_rejected.increment();
-            return client.stream.abort();
+            return caller.client.stream.abort();
         }
     }
-    serve(worker, client, from, &published).await;
+    serve(worker, caller, &published).await;
 }
 
 enum NoHeader {

@@ -62,15 +62,15 @@ pub fn begin(worker: &Rc<Worker>, admitted: Admitted, stream: TcpStream, meant: 
     tokio::task::spawn_local(serve(worker.clone(), admitted, stream, meant));
 }
 
-async fn serve(worker: Rc<Worker>, _admitted: Admitted, stream: TcpStream, meant: SocketAddr) {
+async fn serve(worker: Rc<Worker>, admitted: Admitted, stream: TcpStream, meant: SocketAddr) {
     let snapshot = worker.snapshot();
     let client = Connection::new(stream.into(), snapshot.limits.wire.head_bytes_max);
     match snapshot.find(meant) {
         Found::Service(destination) => {
             let protocol = destination.protocol(meant.port());
             let service = destination.service.clone();
-            let from = Origin::Itself;
-            serve_service(worker, snapshot, client, service, meant.port(), protocol, from).await;
+            let caller = Caller { client, from: Origin::Itself, admitted };
+            serve_service(worker, snapshot, caller, service, meant.port(), protocol).await;
         }
         // Boxed, as they are larger than what an HTTP client needs.
         Found::Egress(egress) => {
@@ -81,18 +81,25 @@ async fn serve(worker: Rc<Worker>, _admitted: Admitted, stream: TcpStream, meant
     }
 }
 
-/// A client of `service`: from our own application, or from a published port (then `from` is its address, as far as
-/// somebody who is believed said it). No `async fn`, which would hold its arguments twice for as long as the connection
-/// lives.
+/// Our own application, or whoever called a published port.
+pub struct Caller {
+    pub client: Connection,
+    /// Its address, as far as somebody who is believed said it.
+    pub from: Origin,
+    pub admitted: Admitted,
+}
+
+/// A client of `service`. No `async fn`, which would hold its arguments twice for as long as the connection lives; for the
+/// same reason whoever wants this as a task spawns it as it is, not within another future.
 pub fn serve_service(
     worker: Rc<Worker>,
     snapshot: Rc<Snapshot>,
-    mut client: Connection,
+    caller: Caller,
     service: ServiceName,
     port: u16,
     mut protocol: Option<Protocol>,
-    from: Origin,
 ) -> impl Future<Output = ()> {
+    let Caller { mut client, from, admitted } = caller;
     let destination = snapshot.destination(&service).cloned();
     if let Some(version) = destination.as_ref().and_then(|destination| destination.proxy_header(port)) {
         // Of a connection that serves many callers it would be a lie: these are passed on one to one.
@@ -105,6 +112,7 @@ pub fn serve_service(
     };
     let flow = Flow { worker, side: Side::Outbound { service, port, from } };
     async move {
+        let _admitted = admitted;
         let Some(destination) = destination else {
             return client.stream.abort();
         };
