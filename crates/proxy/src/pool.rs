@@ -12,6 +12,11 @@ use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::shared::Quota;
 
+use turns::{Given, Line};
+pub use turns::{TURN_TIME_MAX, Turn};
+
+mod turns;
+
 /// How many workers together keep all rights at most.
 const KEPT_SHARE: usize = 8;
 
@@ -21,6 +26,8 @@ pub struct Bounds {
     pub idle_max: usize,
     /// Requests that wait for a connection.
     pub pending_max: usize,
+    /// Connections that each worker makes at the same time.
+    pub dials_max: usize,
     /// Shorter than the other side keeps an idle connection, so that it is this side that closes.
     pub idle_time_max: Duration,
 }
@@ -34,6 +41,7 @@ pub struct Pool {
     kept: Cell<usize>,
     in_use: Cell<usize>,
     idle: RefCell<Vec<Idle>>,
+    line: Line,
     retired: Cell<bool>,
 }
 
@@ -45,6 +53,12 @@ struct Idle {
 /// The right to one connection; it ends with this.
 pub struct Slot(Rc<Pool>);
 
+/// How to get one.
+pub enum Way {
+    Idle(Connection),
+    Dial(Turn),
+}
+
 impl Pool {
     pub fn new(bounds: Bounds, quota: Arc<Quota>) -> Rc<Self> {
         Rc::new(Self {
@@ -53,19 +67,20 @@ impl Pool {
             kept: Cell::new(0),
             in_use: Cell::new(0),
             idle: RefCell::default(),
+            line: Line::default(),
             retired: Cell::new(false),
         })
     }
 
     /// The right to a connection, and an idle one if there is any; else the caller dials. Waits until `deadline` when
-    /// all are in use. `is_harmless`: the request can be sent again if the connection turns out to have ended, so that the
+    /// all are in use, or as many as may be are being made. `is_harmless`: the request can be sent again if the connection turns out to have ended, so that the
     /// kernel is not asked.
     pub async fn checkout(
         self: &Rc<Self>,
         now: Instant,
         deadline: Instant,
         is_harmless: bool,
-    ) -> Result<(Slot, Option<Connection>), Failure> {
+    ) -> Result<(Slot, Way), Failure> {
         if let Some(left) = self.kept.get().checked_sub(1) {
             self.kept.set(left);
         } else if !self.quota.try_take() {
@@ -74,7 +89,14 @@ impl Pool {
         }
         self.in_use.set(self.in_use.get() + 1);
         let slot = Slot(self.clone());
-        Ok((slot, self.take_idle(now, is_harmless)))
+        let way = match self.take_idle(now, is_harmless) {
+            Some(connection) => Way::Idle(connection),
+            None => match self.begin_turn() {
+                Some(turn) => Way::Dial(turn),
+                None => Box::pin(self.stand_in_line(deadline, is_harmless)).await?,
+            },
+        };
+        Ok((slot, way))
     }
 
     /// The right to one connection is not used any more.
@@ -90,12 +112,29 @@ impl Pool {
         self.quota.give_back(self.kept.take());
     }
 
+    /// For whoever waits, or for a later request.
+    fn keep(&self, mut connection: Connection, now: Instant) {
+        if self.retired.get() {
+            return;
+        }
+        if !self.line.is_empty() {
+            match self.line.give(Given::Connection(connection)) {
+                Err(Given::Connection(nobodys)) => connection = nobodys,
+                _ => return,
+            }
+        }
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < self.bounds.idle_max {
+            idle.push(Idle { connection, since: now });
+        }
+    }
+
     fn take_idle(&self, now: Instant, is_harmless: bool) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some(mut last) = idle.pop() {
-            let stream = &mut last.connection.stream;
-            let is_quiet = if is_harmless { stream.seems_quiet() } else { stream.is_quiet() };
-            if is_quiet && now.saturating_duration_since(last.since) < self.bounds.idle_time_max {
+            if is_usable(&mut last.connection, is_harmless)
+                && now.saturating_duration_since(last.since) < self.bounds.idle_time_max
+            {
                 return Some(last.connection);
             }
         }
@@ -130,13 +169,14 @@ impl Pool {
 impl Slot {
     /// Gives a connection back that may be used again.
     pub fn put(self, mut connection: Connection, now: Instant) {
-        let pool = &self.0;
-        let mut idle = pool.idle.borrow_mut();
-        if !pool.retired.get() && idle.len() < pool.bounds.idle_max {
-            connection.rest();
-            idle.push(Idle { connection, since: now });
-        }
+        connection.rest();
+        self.0.keep(connection, now);
     }
+}
+
+fn is_usable(connection: &mut Connection, is_harmless: bool) -> bool {
+    let stream = &mut connection.stream;
+    if is_harmless { stream.seems_quiet() } else { stream.is_quiet() }
 }
 
 impl Drop for Slot {
@@ -150,3 +190,6 @@ impl Drop for Pool {
         self.give_back();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,6 +108,9 @@ const FAILING: Duration = Duration::from_secs(1);
 /// What a sidecar adds to a request: its id, its trace, a host, its framing.
 const HOP_FIELDS_MORE: usize = 8;
 const HOP_BYTES_MORE: usize = 1024;
+/// Connections that a worker makes to a port of an endpoint at once. Each costs both sides a handshake, and answers come sooner
+/// over few that are made one after the other than over many that are ready at the same time.
+const HOP_DIALS_MAX: usize = 4;
 /// Applications close what is idle as well, many after 5 s; whoever writes at that moment loses the request.
 const APPLICATION_IDLE_MAX: Duration = Duration::from_secs(4);
 
@@ -343,6 +346,8 @@ impl Endpoint {
     }
 
     pub fn pool(&self, port: u16, bounds: Bounds) -> Rc<Pool> {
+        let dials_max = if self.is_plain() { usize::MAX } else { bounds.dials_max };
+        let bounds = Bounds { dials_max, ..bounds };
         let make = || Pool::new(bounds, self.shared.quotas.quota(port, Kind::Pooled, &bounds));
         self.pools.borrow_mut().entry(port).or_insert_with(make).clone()
     }
@@ -449,6 +454,7 @@ impl CompiledLimits {
             connections_max: written.upstream_connections_per_endpoint_max,
             idle_max: written.upstream_idle_per_endpoint_max.div_ceil(workers::count(written.workers)),
             pending_max: written.upstream_pending_max,
+            dials_max: HOP_DIALS_MAX,
             idle_time_max: idle_timeout / 2,
         };
         let wire = Limits {
@@ -476,6 +482,7 @@ impl CompiledLimits {
             hop_pool,
             application_pool: Bounds {
                 idle_time_max: hop_pool.idle_time_max.min(APPLICATION_IDLE_MAX),
+                dials_max: usize::MAX, // without a handshake
                 ..hop_pool
             },
         })

@@ -8,6 +8,7 @@ mod calls;
 mod change;
 mod crossing;
 mod deadlines;
+mod dials;
 mod edges;
 mod ends;
 mod floods;

@@ -21,7 +21,7 @@ use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::http2::{Links, Way};
 use crate::outlier::TRIAL_TIME_MAX;
-use crate::pool::Slot;
+use crate::pool::{self, Slot};
 use crate::snapshot::{Destination, Endpoint, Load, Snapshot};
 use crate::worker::{Application, Worker};
 
@@ -329,13 +329,13 @@ async fn reach_application(
     is_harmless: bool,
 ) -> Result<Upstream, Failure> {
     let deadline = now + snapshot.limits.connect_timeout;
-    let (slot, idle) = application.pool.checkout(now, deadline, is_harmless).await?;
-    let (connection, is_reused) = match idle {
-        Some(connection) => (connection, true),
-        None => {
+    let (slot, way) = application.pool.checkout(now, deadline, is_harmless).await?;
+    let (connection, is_reused) = match way {
+        pool::Way::Idle(connection) => (connection, true),
+        pool::Way::Dial(turn) => {
             // Boxed: most requests find an idle connection, and need no room for this.
-            let dialed = Box::pin(dial_application(worker, snapshot, application, deadline));
-            let stream = dialed.await?;
+            let dialed = turn.spend(dial_application(worker, snapshot, application, deadline));
+            let stream = Box::pin(dialed).await?;
             (Connection::new(stream, snapshot.limits.wire.head_bytes_max), false)
         }
     };
@@ -354,12 +354,13 @@ async fn reach_endpoint(
     let endpoint = load.endpoint();
     let deadline = connect_deadline(now, snapshot, Some(load));
     let pool = endpoint.pool(port, snapshot.limits.hop_pool);
-    let (slot, idle) = pool.checkout(now, deadline, is_harmless).await?;
-    if let Some(connection) = idle {
-        return Ok((slot, connection, true));
-    }
+    let (slot, way) = pool.checkout(now, deadline, is_harmless).await?;
+    let turn = match way {
+        pool::Way::Idle(connection) => return Ok((slot, connection, true)),
+        pool::Way::Dial(turn) => turn,
+    };
     let dialed = dial_hop(worker, snapshot, destination, endpoint, port, Alpn::Http, deadline);
-    let stream = Box::pin(dialed).await?;
+    let stream = Box::pin(turn.spend(dialed)).await?;
     endpoint.recovered(Instant::now());
     Ok((slot, Connection::new(stream, snapshot.limits.wire.head_bytes_max), false))
 }

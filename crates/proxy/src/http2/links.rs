@@ -12,7 +12,7 @@ use sinew_transport::Stream;
 use sinew_wire::h2::Connection as Engine;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::exchange::Chosen;
 use super::link::{Driver, End, Link};
@@ -20,7 +20,7 @@ use super::spoken::Spoken;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::http;
-use crate::pool::Bounds;
+use crate::pool::{Bounds, TURN_TIME_MAX};
 use crate::shared::{Quota, Right};
 use crate::snapshot::CompiledLimits;
 use crate::timer::Timer;
@@ -121,10 +121,21 @@ impl Links {
             if right.is_none() && !self.links.borrow().is_empty() {
                 return Err(Failure::Overload);
             }
-            let _dialing = Dialing::new(self);
-            let dialed = chosen.target.dial(worker, &chosen.snapshot, load, deadline).await;
+            let mut dialing = Some(Dialing::new(self));
+            let mut dialed = pin!(chosen.target.dial(worker, &chosen.snapshot, load, deadline));
+            let dialed = match timeout(TURN_TIME_MAX, dialed.as_mut()).await {
+                Ok(dialed) => dialed,
+                // It hangs, perhaps. Others may try meanwhile.
+                Err(_) => {
+                    dialing = None;
+                    dialed.await
+                }
+            };
             let stream = dialed.inspect_err(|_| self.spoken.forget())?;
             let link = self.add(worker, stream, limits, load.is_some(), right);
+            if dialing.is_none() {
+                self.dialed.notify_waiters();
+            }
             if needs_proof {
                 let is_hop = load.is_some_and(|load| !load.endpoint().is_plain());
                 self.prove(&link, is_hop, proof_deadline).await?;
@@ -201,7 +212,7 @@ async fn drive(
     }
 }
 
-/// One at a time dials; others wait for what comes of it.
+/// One at a time dials, for as long as a turn takes at most; others wait for what comes of it.
 struct Dialing<'a>(&'a Links);
 
 impl<'a> Dialing<'a> {
