@@ -110,6 +110,7 @@ pub fn serve(flow: &Flow, mut client: Connection, on_route: Option<OnRoute>) -> 
         let mut waits = Waits::new(flow, phase_changed, sleep);
         // Whoever connects while we drain does not know yet: one request is served, and its answer says that we close.
         let mut is_late = flow.worker.current_phase().inbound_draining;
+        let mut is_first = true;
         let mut since = Instant::now();
         loop {
             // What follows is boxed: it is larger than all that a connection needs while it waits.
@@ -117,12 +118,12 @@ pub fn serve(flow: &Flow, mut client: Connection, on_route: Option<OnRoute>) -> 
                 Ok(Some(come)) => request(flow, &mut client, come, &mut waits.timer),
                 Ok(None) => at_once(Next::End),
                 // To the parser a malformed request.
-                Err(_) if has_preface(&client) => at_once(Next::Http2),
+                Err(_) if is_first && has_preface(&client) => at_once(Next::Http2),
                 Err(failure) => Box::pin(refuse_head(flow, &mut client, failure)),
             };
             match next.await {
                 Next::Continue(now) => {
-                    is_late = false;
+                    (is_late, is_first) = (false, false);
                     since = now;
                     client.rest();
                 }

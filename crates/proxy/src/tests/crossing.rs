@@ -244,3 +244,21 @@ async fn an_upgrade_to_http2_is_not_granted() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_preface_is_none_behind_a_request() {
+    in_mesh(async {
+        let address = http1_by_head(|mut stream, _| async move {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.ok()?;
+            Some(stream)
+        })
+        .await;
+        let mesh = Pair::new(address).await;
+        let mut client = mesh.web.dial().await;
+        let sent = [&b"GET / HTTP/1.1\r\nhost: orders\r\n\r\n"[..], &sinew_wire::h2::PREFACE[..]].concat();
+        client.write_all(&sent).await.unwrap();
+        assert!(read_head(&mut client).await.unwrap().starts_with("HTTP/1.1 200 "));
+        assert!(read_head(&mut client).await.unwrap().starts_with("HTTP/1.1 505 "));
+    })
+    .await;
+}

@@ -3,6 +3,7 @@
 
 mod balancer;
 pub mod rules;
+mod smuggling;
 pub mod tls;
 
 use std::path::Path;

@@ -274,7 +274,7 @@ fn starts_with_ignoring_case(text: &[u8], prefix: &[u8]) -> bool {
 fn interpret_request(bytes: &[u8], head: &mut RequestHead, limits: &Limits) -> Result<(), Reject> {
     let mut seen = Seen::default();
     let mut host = None;
-    let mut expect = None;
+    let (mut expects, mut expects_other) = (false, false);
     let mut wants_trailers = false;
     let (mut request_id, mut traceparent) = (Once::default(), Once::default());
     for field in &head.fields {
@@ -282,7 +282,9 @@ fn interpret_request(bytes: &[u8], head: &mut RequestHead, limits: &Limits) -> R
             FieldKind::EndToEnd | FieldKind::HopByHop | FieldKind::Trailer | FieldKind::Upgrade => {}
             FieldKind::Host if host.is_some() => return Err(Reject::bad("more than one host")),
             FieldKind::Host => host = Some(field.value),
-            FieldKind::Expect => expect = Some(field.value),
+            FieldKind::Expect if is(b"100-continue")(field.value.of(bytes)) => expects = true,
+            FieldKind::Expect => expects_other = true,
+            FieldKind::Lookalike => return Err(Reject::bad("field that looks like framing")),
             FieldKind::Te => wants_trailers |= list(field.value.of(bytes)).any(is(b"trailers")),
             FieldKind::RequestId => request_id.note(field.value),
             FieldKind::TraceParent => traceparent.note(field.value),
@@ -300,15 +302,10 @@ fn interpret_request(bytes: &[u8], head: &mut RequestHead, limits: &Limits) -> R
         return Err(Reject::new(413, "body too large"));
     }
     head.keep_alive = options.keep_alive(head.version);
-    head.expect_continue = false;
-    if let Some(value) = expect
-        && head.version == Version::Http11
-    {
-        if !value.of(bytes).eq_ignore_ascii_case(b"100-continue") {
-            return Err(Reject::new(417, "unknown expectation"));
-        }
-        head.expect_continue = true;
+    if expects_other && head.version == Version::Http11 {
+        return Err(Reject::new(417, "unknown expectation"));
     }
+    head.expect_continue = expects && head.version == Version::Http11;
     head.upgrade = of_kind(&head.fields, FieldKind::Upgrade)
         .filter(|_| options.upgrade && head.version == Version::Http11 && !head.framing.has_body())
         .map(|field| field.value)
@@ -425,8 +422,11 @@ impl Seen {
                 if self.chunked {
                     return Err(Reject::bad("more than one transfer-encoding"));
                 }
-                if !field.value.of(bytes).eq_ignore_ascii_case(b"chunked") {
-                    return Err(Reject::new(501, "unknown transfer-encoding"));
+                let value = field.value.of(bytes);
+                if !value.eq_ignore_ascii_case(b"chunked") {
+                    // What does not end in chunks has an end that nobody finds (RFC 9112, 6.3).
+                    let status = if list(value).last().is_some_and(is(b"chunked")) { 501 } else { 400 };
+                    return Err(Reject::new(status, "unknown transfer-encoding"));
                 }
                 self.chunked = true;
             }

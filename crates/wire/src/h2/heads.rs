@@ -73,7 +73,8 @@ pub(super) fn request(
     (head.keep_alive, head.upgrade) = (true, None);
     target(list, head, limits)?;
     let bytes = &list.bytes[..];
-    let (mut host, mut length, mut expect) = (None, None, None);
+    let (mut host, mut length) = (None, None);
+    let (mut expects, mut expects_other) = (false, false);
     let (mut request_id, mut traceparent) = (Once::default(), Once::default());
     head.trailers = false;
     for field in &head.fields {
@@ -88,7 +89,9 @@ pub(super) fn request(
             FieldKind::TraceParent => traceparent.note(field.value),
             FieldKind::Host if host.is_some() => return Err(Refusal::Malformed("more than one host")),
             FieldKind::Host => host = Some(field.value),
-            FieldKind::Expect => expect = Some(field.value),
+            FieldKind::Expect if value.eq_ignore_ascii_case(b"100-continue") => expects = true,
+            FieldKind::Expect => expects_other = true,
+            FieldKind::Lookalike => return Err(Refusal::Malformed("field that looks like framing")),
             FieldKind::Te if value.eq_ignore_ascii_case(b"trailers") => head.trailers = true,
             FieldKind::ContentLength if length.is_some() => return Err(Refusal::Malformed(REPEATED_LENGTH)),
             FieldKind::ContentLength => {
@@ -104,13 +107,10 @@ pub(super) fn request(
     (head.request_id, head.traceparent) = (request_id.value(), traceparent.value());
     authority(list, head, host)?;
     framing(head, length, end, limits)?;
-    head.expect_continue = false;
-    if let Some(value) = expect {
-        if !value.of(bytes).eq_ignore_ascii_case(b"100-continue") {
-            return Err(Refusal::Answer(Reject::new(417, "unknown expectation")));
-        }
-        head.expect_continue = true;
+    if expects_other {
+        return Err(Refusal::Answer(Reject::new(417, "unknown expectation")));
     }
+    head.expect_continue = expects;
     Ok(())
 }
 

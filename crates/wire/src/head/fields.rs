@@ -49,6 +49,9 @@ pub enum FieldKind {
     Trailer,
     /// `Keep-Alive`, `Proxy-Connection`, `HTTP2-Settings`: never passed on.
     HopByHop,
+    /// `Transfer_Encoding`, `Content_Length`: frames the message to those who read `_` as `-`. Refused in requests, left out of
+    /// responses.
+    Lookalike,
     /// Passed on; known so that a proxy finds it without a search by name.
     RequestId,
     TraceParent,
@@ -80,9 +83,11 @@ impl FieldKind {
             11 if is(b"traceparent") => Self::TraceParent,
             12 if is(b"x-request-id") => Self::RequestId,
             14 if is(b"content-length") => Self::ContentLength,
+            14 if is(b"content_length") => Self::Lookalike,
             14 if is(b"http2-settings") => Self::HopByHop,
             16 if is(b"proxy-connection") => Self::HopByHop,
             17 if is(b"transfer-encoding") => Self::TransferEncoding,
+            17 if is(b"transfer_encoding") => Self::Lookalike,
             17 if is(crate::websocket::KEY_FIELD) => Self::WebSocketKey,
             20 if is(crate::websocket::ACCEPT_FIELD) => Self::WebSocketAccept,
             _ => Self::EndToEnd,

@@ -51,6 +51,7 @@ class Client:
     def __init__(self, settings=(), shake=True):
         self.socket = socket.create_connection(ADDRESS, PATIENCE)
         self.socket.settimeout(PATIENCE)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer, self.seen, self.settings = b'', [], {}
         if shake:
             self.send(PREFACE + frame(SETTINGS, payload=b''.join(struct.pack('>HI', *each) for each in settings)))
@@ -632,5 +633,6 @@ def main():
     print(*failed, f'{len(CASES)} cases, {len(failed)} failed', sep='\n')
     sys.exit(bool(failed))
 
-ADDRESS = (sys.argv[1], int(sys.argv[2]))
-main()
+if __name__ == '__main__':
+    ADDRESS = (sys.argv[1], int(sys.argv[2]))
+    main()

@@ -85,6 +85,29 @@ fn connection_specific_fields() {
 }
 
 #[test]
+fn names_that_some_read_as_framing() {
+    for name in ["transfer_encoding", "content_length"] {
+        check_malformed(&with(&GET, &[(name, "1")]), "field that looks like framing");
+        check_client(&[head(1, true, &with(&OK, &[(name, "1")]))], "1 Final 200.");
+    }
+}
+
+#[test]
+fn expectations_that_are_not_known() {
+    const KNOWN: (&str, &str) = ("expect", "100-continue");
+    for value in ["x", "100-continue, x", ""] {
+        let other = ("expect", value);
+        for fields in [&[other][..], &[KNOWN, other], &[other, KNOWN]] {
+            check_server(
+                &[head(1, true, &with(&GET, fields))],
+                "1 refused 417 unknown expectation
+                 <1 :status: 417|content-length: 0|.",
+            );
+        }
+    }
+}
+
+#[test]
 fn pseudo_fields_out_of_place() {
     check_malformed(&with(&[("x", "1")], &GET), "pseudo-field behind a field");
     check_malformed(&with(&GET, &[("x", "1"), (":path", "/")]), "repeated pseudo-field");
