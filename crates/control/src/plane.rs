@@ -304,6 +304,11 @@ impl Control {
     pub fn status(&self) -> ControlStatus {
         self.shared.state().status()
     }
+
+    /// False: its proxy has not ended, as far as is known, and says nothing (any more, or yet).
+    pub fn hears(&self, instance: &InstanceName) -> bool {
+        self.shared.state().hears(instance)
+    }
 }
 
 const NEVER_POISONED: &str = "nothing panics while it holds this lock";

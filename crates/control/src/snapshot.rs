@@ -74,10 +74,12 @@ impl View<'_> {
             config.published = self.published.to_vec();
             // One for the edge of everything: it may use what the host has.
             config.limits.workers = Some(self.application.gateway.workers.unwrap_or(Workers::Auto));
+            drain(self.application.gateway.handover_drain_ms, &mut config.limits);
         } else if let Some(service) = self.application.services.get(name) {
             let callable = services.filter(|other| service.may_call(other));
             config.destinations.extend(callable.filter_map(|other| all.get(&other.name).cloned()));
             config.limits.workers = service.workers;
+            drain(service.handover_drain_ms, &mut config.limits);
             config.egress = egress::plan(service, self.addresses.hosts()).1;
             config.inbound = Some(Inbound {
                 protocols: service.protocols.clone(),
@@ -125,6 +127,12 @@ pub fn published(application: &Application) -> Vec<Published> {
         ports.collect()
     };
     application.services.values().flat_map(of_service).collect()
+}
+
+fn drain(wanted_ms: Option<u64>, limits: &mut ProxyLimits) {
+    if let Some(ms) = wanted_ms {
+        limits.handover_drain_ms = ms;
+    }
 }
 
 fn instance_config(shared: &ProxyConfig, name: &InstanceName, instance: &Instance) -> ProxyConfig {

@@ -85,6 +85,9 @@ pub trait Registry: Send + Sync + 'static {
     /// The process of an instance's proxy has ended: nobody waits for its acknowledgement until it is back.
     fn proxy_ended(&self, instance: &InstanceName);
 
+    /// False: its proxy has not ended, as far as is known, and says nothing (any more, or yet).
+    fn hears(&self, instance: &InstanceName) -> bool;
+
     /// Waits until all subscribed proxies serve `revision` or a later one; false: not `within`.
     fn applied<'a>(&'a self, revision: u64, within: Duration) -> Answer<'a, bool>;
 

@@ -23,6 +23,7 @@ use crate::folders::{InstanceFolder, write_whole};
 use crate::process::{self, ProcessId, Watched};
 use crate::shared::Shared;
 
+mod silence;
 pub mod succession;
 
 /// The role of a proxy among the processes of ours.
@@ -153,6 +154,7 @@ impl<Tell: Fn(Option<ProcessId>) + Send + 'static> Keeper<Tell> {
     async fn watch(&mut self, process: Watched, is_adopted: bool) -> Ended {
         let mut process = Arc::new(process);
         let mut fate = Box::pin(succession::run(self.situation(), process.clone(), is_adopted));
+        let mut silence = Box::pin(silence::fallen(self.situation(), is_adopted));
         loop {
             tokio::select! {
                 () = stopped(&mut self.stop) => {
@@ -166,6 +168,7 @@ impl<Tell: Fn(Option<ProcessId>) + Send + 'static> Keeper<Tell> {
                         (self.tell)(Some(process.id));
                         self.see_out(earlier);
                         fate = Box::pin(succession::run(self.situation(), process.clone(), false));
+                        silence = Box::pin(silence::fallen(self.situation(), false));
                     }
                     Outcome::HasNoSuccessor => {
                         self.see_out(process);
@@ -173,6 +176,16 @@ impl<Tell: Fn(Option<ProcessId>) + Send + 'static> Keeper<Tell> {
                     }
                     Outcome::Died => return Ended::Died,
                 },
+                () = &mut silence => {
+                    drop(fate);
+                    let (instance, pid) = (&self.bootstrap.instance, process.id.pid);
+                    self.shared.log(&format!(
+                        "{instance}: proxy {pid} says nothing and answers nobody (frozen?): ended, a new one is started"
+                    ));
+                    let _ = process.signal(libc::SIGKILL);
+                    process.ended().await;
+                    return Ended::Died;
+                }
                 Some(ended) = self.succeeded.join_next(), if !self.succeeded.is_empty() => self.forget(ended),
             }
         }

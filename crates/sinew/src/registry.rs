@@ -53,6 +53,10 @@ impl Registry for ControlRegistry {
         self.0.proxy_ended(instance);
     }
 
+    fn hears(&self, instance: &InstanceName) -> bool {
+        self.0.hears(instance)
+    }
+
     fn applied<'a>(&'a self, revision: u64, within: Duration) -> Answer<'a, bool> {
         Box::pin(async move { self.0.wait_applied(revision, within).await.is_complete() })
     }

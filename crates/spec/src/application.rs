@@ -32,6 +32,9 @@ pub struct Gateway {
     /// `None`: as many as there are cores for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<Workers>,
+    /// See `ProxyLimits::handover_drain_ms`. `None`: the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover_drain_ms: Option<u64>,
 }
 
 impl Gateway {
@@ -117,6 +120,9 @@ pub struct Service {
     /// `x-sinew.workers`, of each instance's sidecar. `None`: one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<Workers>,
+    /// `x-sinew.handover_drain`, of each instance's sidecar. `None`: the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover_drain_ms: Option<u64>,
 }
 
 /// How instances of one version are replaced by those of another.
@@ -239,6 +245,7 @@ impl Service {
             container: None,
             replacing: Replacing::default(),
             workers: None,
+            handover_drain_ms: None,
         }
     }
 

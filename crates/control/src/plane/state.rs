@@ -278,6 +278,10 @@ impl State {
         let leases = self.registry.instances().map(|(name, instance)| (name, instance.lease));
         ControlStatus { revision: self.revision, applied, silent: leases.filter_map(is_silent).collect() }
     }
+
+    pub fn hears(&self, name: &InstanceName) -> bool {
+        self.proxies.get(name).is_none_or(|proxy| proxy.connected || proxy.ended)
+    }
 }
 
 impl Applied {

@@ -79,6 +79,9 @@ fn check(application: &Application, registry: &Registry, expect: &str) {
         if let Some(workers) = config.limits.workers {
             write!(found, " x{workers}").unwrap();
         }
+        if config.limits.handover_drain_ms != ProxyLimits::default().handover_drain_ms {
+            write!(found, " drains {} ms", config.limits.handover_drain_ms).unwrap();
+        }
         found.push('\n');
     }
     assert_eq!(found.trim(), expect.trim());
@@ -101,6 +104,10 @@ web-1: orders=orders-1 web=web-1 <- _gateway orders web
     check(&application, &registry, &expect("auto"));
     application.gateway.workers = Some(Workers::Count(1));
     check(&application, &registry, &expect("1"));
+    application.gateway.handover_drain_ms = Some(7);
+    check(&application, &registry, &expect("1 drains 7 ms"));
+    application.services.get_mut("web").unwrap().handover_drain_ms = Some(8);
+    check(&application, &registry, &format!("{} drains 8 ms", expect("1 drains 7 ms").trim_end()));
 }
 
 #[test]

@@ -140,8 +140,21 @@ impl Situation {
         }
     }
 
+    /// The one that was to serve is gone: if it had the place already, nobody has it now.
     async fn nobody_serves(&self) -> bool {
-        matches!(serving(&self.folder.handover_socket()).await, Serving::Nobody)
+        let path = self.folder.handover_socket();
+        let ask = async {
+            loop {
+                match who(&path).await {
+                    Ok(_) => return false,
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return true,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
+                    // It was about to give its place away, or to end.
+                    Err(_) => sleep(ASK_AGAIN).await,
+                }
+            }
+        };
+        timeout(ASK_MAX, ask).await.unwrap_or(false)
     }
 }
 

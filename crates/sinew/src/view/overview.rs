@@ -372,7 +372,7 @@ fn loopback_only(service: &ServiceStatus, terminal: &Terminal) -> Option<String>
 fn silent_proxies(status: &ApplicationStatus, terminal: &Terminal) -> Option<String> {
     let listed = listed(&status.silent)?;
     let mark = terminal.paint(Paint::Bad, "!");
-    let advice = "  frozen, or without processor time; `sinew restart` ends it\n";
+    let advice = "  frozen, or without processor time; after a minute it is ended and started again\n";
     Some(format!(
         "{mark} the control plane hears nothing of the sidecar of {listed}; callers leave it out after 10 s\n{}",
         terminal.paint(Paint::Dim, advice)

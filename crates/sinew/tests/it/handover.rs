@@ -15,6 +15,7 @@ use crate::lifetimes::{WEB, free_port};
 
 mod builds;
 mod faults;
+mod midst;
 
 use builds::{Builds, daemon_log, proxies, up_with, wait_for};
 
@@ -134,6 +135,7 @@ services:
     environment: {{ PYTHONPATH: ./python }}
     stop_grace_period: 30s
     depends_on: {{ server: {{ condition: service_healthy }} }}
+x-sinew: {{ gateway: {{ workers: 2 }} }}
 "#
             ),
         );
@@ -177,6 +179,12 @@ impl Tunnel {
             reader.read_line(&mut line).expect("a field");
         }
         Self(reader)
+    }
+
+    /// Until the other side ends it.
+    fn ends(&mut self) {
+        let mut line = String::new();
+        assert!(matches!(self.0.read_line(&mut line), Ok(0) | Err(_)), "{line}");
     }
 
     fn say(&mut self, word: &str) {

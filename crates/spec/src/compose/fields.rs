@@ -397,7 +397,7 @@ fn elsewhere(name: &str, section: Section) -> Option<String> {
 
 /// The keys themselves, where they are few.
 fn few(names: impl Iterator<Item = &'static str>) -> Option<String> {
-    const FEW: usize = 8;
+    const FEW: usize = 10;
     let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     (!names.is_empty() && names.len() <= FEW).then(|| format!("its keys are {}", names.join(", ")))
 }

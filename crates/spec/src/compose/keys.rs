@@ -258,6 +258,9 @@ pub(super) fn meant(section: Section, name: &str) -> Option<&'static str> {
         (SinewTop, "build" | "protocol" | "egress" | "health" | "read") => {
             "it stands under `x-sinew` of a service"
         }
+        (SinewTop, "handover_drain") => {
+            "write `gateway: {handover_drain: …}`, or put it under `x-sinew` of a service"
+        }
         (SinewTop, "workers") => "write `gateway: {workers: …}`, or put it under `x-sinew` of a service",
         (Sinew, "protocols") => "did you mean `protocol`?",
         (Sinew, "healthcheck") => "did you mean `health`?",

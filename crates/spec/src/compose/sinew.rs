@@ -79,6 +79,8 @@ pub(super) fn read(keys: &Keys<'_>, draft: &mut Draft, context: &mut Context<'_>
         }
     }
     draft.service.workers = sinew.get("workers").and_then(|field| workers(field, context.findings));
+    draft.service.handover_drain_ms =
+        sinew.get("handover_drain").and_then(|field| handover_drain(field, context.findings));
     health(sinew.get("health")?, context.findings)
 }
 
@@ -87,8 +89,22 @@ pub(super) fn gateway(keys: &Keys<'_>, findings: &mut Findings) -> Gateway {
     let sinew = keys.get_filled("x-sinew").and_then(|field| field.keys(Section::SinewTop, findings));
     let gateway = sinew.as_ref().and_then(|keys| keys.get_filled("gateway"));
     let gateway = gateway.and_then(|field| field.keys(Section::SinewGateway, findings));
-    let field = gateway.as_ref().and_then(|keys| keys.get("workers"));
-    Gateway { workers: field.and_then(|field| workers(field, findings)) }
+    let field = |key| gateway.as_ref().and_then(|keys| keys.get(key));
+    Gateway {
+        workers: field("workers").and_then(|field| workers(field, findings)),
+        handover_drain_ms: field("handover_drain").and_then(|field| handover_drain(field, findings)),
+    }
+}
+
+fn handover_drain(field: &Field<'_>, findings: &mut Findings) -> Option<u64> {
+    let ms = field.duration_ms(findings)?;
+    if ms == 0 {
+        field
+            .problem(findings, "requests under way would be cut")
+            .hint("write how long they may go on in a process whose successor serves: `10m`");
+        return None;
+    }
+    Some(ms)
 }
 
 fn workers(field: &Field<'_>, findings: &mut Findings) -> Option<Workers> {
@@ -212,7 +228,13 @@ fn accept_proxy(field: &Field<'_>, draft: &mut Draft, findings: &mut Findings) {
             continue;
         };
         let mut networks = Vec::new();
-        for source in item.items_or_one(findings).unwrap_or_default() {
+        let sources = item.items_or_one(findings);
+        // One with a problem of its own has said what is wrong.
+        if sources.as_ref().is_some_and(Vec::is_empty) {
+            item.problem(findings, "nobody is believed")
+                .hint("leave the port out, or name the load balancers");
+        }
+        for source in sources.unwrap_or_default() {
             let Some(text) = source.filled(findings) else { continue };
             match egress_host(&source, text, findings) {
                 Some(EgressHost::Network { address, prefix }) => networks.push(Network { address, prefix }),
@@ -226,10 +248,6 @@ fn accept_proxy(field: &Field<'_>, draft: &mut Draft, findings: &mut Findings) {
                 source.problem(findings, format!("there are more than {ACCEPT_PROXY_MAX} networks"));
                 break;
             }
-        }
-        if networks.is_empty() {
-            item.problem(findings, "nobody is believed")
-                .hint("leave the port out, or name the load balancers");
         }
         draft.service.accept_proxy.insert(port, networks);
     }

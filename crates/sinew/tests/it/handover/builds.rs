@@ -12,6 +12,8 @@ use crate::harness::{ORDINARY, Sandbox, User, binary, until};
 
 /// What each proxy runs first, as the symbol's mangled name holds it.
 const FIRST: &str = "sinew5proxy13run_bootstrap17h";
+/// What a successor runs when it has the place of another, before it does anything else.
+const LAST: &str = "sinew5proxy8handover4tell17h";
 /// An illegal instruction.
 const CRASH: &str = if cfg!(target_arch = "x86_64") { r"\017\013" } else { r"\000\000\000\000" };
 /// x86-64: `pause()`, again and again; else: waits for events.
@@ -47,17 +49,23 @@ impl Builds {
 
     /// One whose proxies meet an illegal instruction as the first thing that they do.
     pub fn crashing(&mut self) -> PathBuf {
-        self.broken(CRASH)
+        self.broken(FIRST, CRASH)
+    }
+
+    /// One whose proxies meet an illegal instruction when they have just been told that the place of another is theirs. Those
+    /// that take nobody's place are well.
+    pub fn dying(&mut self) -> PathBuf {
+        self.broken(LAST, CRASH)
     }
 
     /// One whose proxies do nothing at all.
     pub fn hanging(&mut self) -> PathBuf {
-        self.broken(HANG)
+        self.broken(FIRST, HANG)
     }
 
-    fn broken(&mut self, code: &str) -> PathBuf {
+    fn broken(&mut self, function: &str, code: &str) -> PathBuf {
         let path = self.next();
-        let at = offset_of(&fs::read(&path).expect("read the program"), FIRST);
+        let at = offset_of(&fs::read(&path).expect("read the program"), function);
         let script = r#"printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none"#;
         shell(script, &[path.as_os_str(), at.to_string().as_ref(), code.as_ref()]);
         path
@@ -98,6 +106,13 @@ fn offset_of(file: &[u8], name: &str) -> usize {
 
 /// `sinew up -d`, typed with another build: what it says beside its output.
 pub fn up_with(sandbox: &Sandbox, build: &Path) -> String {
+    let (code, text) = try_up_with(sandbox, build);
+    assert_eq!(code, 0, "{text}");
+    text
+}
+
+/// The same, which may fail: its exit code as well.
+pub fn try_up_with(sandbox: &Sandbox, build: &Path) -> (i32, String) {
     let command = sandbox.command(&["up", "-d"]);
     let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
     let mut other = Command::new(build);
@@ -107,9 +122,7 @@ pub fn up_with(sandbox: &Sandbox, build: &Path) -> String {
         other.uid(ORDINARY).gid(ORDINARY);
     }
     let done = other.output().expect("run up");
-    let text = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(done.status.success(), "{text}");
-    text
+    (done.status.code().unwrap_or(-1), String::from_utf8_lossy(&done.stderr).into_owned())
 }
 
 /// Of the gateway and all sidecars, those that serve.

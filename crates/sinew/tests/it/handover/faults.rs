@@ -19,7 +19,7 @@ use crate::harness::{Sandbox, User, is_release, until, users};
 use crate::lifetimes::{WEB, free_port};
 
 /// Of the instance and of the gateway.
-const PROXIES: usize = 2;
+pub const PROXIES: usize = 2;
 const READING: &str = "a reading that must not be written twice";
 
 /// Sends numbers to the address that it is given.
@@ -47,19 +47,20 @@ fn readings(meter: &UdpSocket) -> (Vec<u64>, BTreeSet<SocketAddr>) {
 }
 
 /// One instance behind a published port, under a load of requests that nobody may repeat.
-struct Small {
-    sandbox: Sandbox,
-    port: u16,
-    builds: Builds,
-    load: Load,
+pub struct Small {
+    pub sandbox: Sandbox,
+    pub port: u16,
+    pub builds: Builds,
+    pub load: Load,
 }
 
 impl Small {
-    fn new(user: User, name: &str) -> Self {
-        Self::with(user, name, "python3 web.py", "")
+    pub fn new(user: User, name: &str) -> Self {
+        Self::with(user, name, "python3 web.py", "", "")
     }
 
-    fn with(user: User, name: &str, command: &str, egress: &str) -> Self {
+    /// `sinew`: what else is under `x-sinew` of the service; `gateway`: of the gateway.
+    pub fn with(user: User, name: &str, command: &str, sinew: &str, gateway: &str) -> Self {
         let sandbox = Sandbox::new(user, name);
         let port = free_port();
         sandbox.write("web.py", WEB);
@@ -75,7 +76,8 @@ services:
     x-sinew:
       health: {{ http: {{ port: 8000, path: / }} }}
       protocol: {{ 8000: http }}
-      egress: [{egress}]
+      {sinew}
+x-sinew: {{ gateway: {{ {gateway} }} }}
 "#
             ),
         );
@@ -102,7 +104,7 @@ services:
         Pid::from_raw(launchers[0].0)
     }
 
-    fn kill_launcher(&self) {
+    pub fn kill_launcher(&self) {
         let launcher = self.launcher();
         kill(launcher, Signal::SIGKILL).expect("kill the launcher");
         until("the launcher is gone", PATIENCE, || {
@@ -111,14 +113,14 @@ services:
     }
 
     /// Proxies of that build.
-    fn of_build(&self, build: &Path) -> Vec<i32> {
+    pub fn of_build(&self, build: &Path) -> Vec<i32> {
         let all = self.sandbox.processes().into_iter();
         all.filter(|(pid, line)| line.contains("--bootstrap") && runs(pid, build))
             .map(|(pid, _)| pid)
             .collect()
     }
 
-    fn all_proxies(&self) -> usize {
+    pub fn all_proxies(&self) -> usize {
         self.sandbox.processes().iter().filter(|(_, line)| line.contains("--bootstrap")).count()
     }
 
@@ -131,7 +133,7 @@ services:
     }
 
     /// Nothing was lost, and nothing is left.
-    fn end(self) {
+    pub fn end(self) {
         self.load.pass(20);
         let report = self.load.finish();
         assert_eq!(report.failed, [], "{}", daemon_log(&self.sandbox));
@@ -230,7 +232,7 @@ fn two_builds_in_quick_succession_keep_a_stream_and_a_flow_of_datagrams() {
         meter.set_nonblocking(true).expect("set it");
         let port = meter.local_addr().expect("bound").port();
         let command = format!("python3 sensor.py {host} {port} & exec python3 web.py");
-        let mut small = Small::with(user, "quick", &command, &format!("\"{host}:{port}/udp\""));
+        let mut small = Small::with(user, "quick", &command, &format!("egress: [\"{host}:{port}/udp\"]"), "");
         let (first, second) = (small.builds.next(), small.builds.next());
         let mut tunnel = Tunnel::open(small.port);
         up_with(&small.sandbox, &first);

@@ -418,6 +418,11 @@ pub static KEYS: &[Key] = &[
         "workers",
         "threads of its sidecar: 1 to 64, or `auto`, one for each core that it may use; default: 1",
     ),
+    yes(
+        Sinew,
+        "handover_drain",
+        "how long connections live on in its sidecar when another build has taken that one's place; default `10m`",
+    ),
     //
     yes(SinewBuild, "command", ""),
     yes(SinewBuild, "working_dir", "default: the project folder"),
@@ -445,5 +450,10 @@ pub static KEYS: &[Key] = &[
         SinewGateway,
         "workers",
         "its threads: 1 to 64, or `auto` (default), one for each core that it may use",
+    ),
+    yes(
+        SinewGateway,
+        "handover_drain",
+        "how long connections live on in it when another build has taken its place; default `10m`",
     ),
 ];
