@@ -39,6 +39,8 @@ pub struct View {
     pub exit_code: Option<i32>,
     /// The last thing that went wrong, in words.
     pub message: Option<String>,
+    /// See `InstanceStatus::unheard_port`.
+    pub unheard_port: Option<u16>,
     /// What it waits for, in words.
     pub waits_for: Vec<String>,
     /// Why it will not get ready without help.
@@ -66,6 +68,7 @@ impl View {
             started_unix_ms: None,
             exit_code: None,
             message: None,
+            unheard_port: None,
             waits_for: Vec::new(),
             failed: None,
             command: None,

@@ -39,6 +39,8 @@ const INIT_END: Duration = Duration::from_secs(2);
 const TELL_AFTER: Duration = Duration::from_secs(2);
 /// A reason that changes with every probe is not told with every probe.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Whoever does not listen on its declared port by then may need long, or never will.
+const UNHEARD_AFTER: Duration = Duration::from_secs(60);
 /// Of a service without check and port nothing can be told but that it runs on for a while.
 const UNCHECKED_FOR: Duration = Duration::from_millis(500);
 
@@ -350,6 +352,7 @@ impl Instance {
             view.state = InstanceState::Backoff;
             view.health = Health::None;
             view.ready = false;
+            view.unheard_port = None;
             view.init = None;
             view.service_pid_inside = None;
             // The first reason is the useful one.
@@ -456,6 +459,12 @@ impl Judge<'_> {
             {
                 told = Instant::now();
                 self.tell(self.explain(&tracker, why));
+                if let Probe::Tcp { port } = tracker.probe()
+                    && !declared
+                    && born.elapsed() >= UNHEARD_AFTER
+                {
+                    self.shared.board.update(self.name, |view| view.unheard_port = Some(*port));
+                }
             }
         }
     }
@@ -516,6 +525,7 @@ impl Judge<'_> {
         self.shared.board.update(self.name, |view| {
             view.health = health;
             view.message = reason;
+            view.unheard_port = None;
             view.ready = able;
             if able {
                 view.state = InstanceState::Running;

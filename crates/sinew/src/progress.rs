@@ -55,6 +55,7 @@ pub async fn wait(
 ) -> Result<(), Failure> {
     let started = patience.since;
     let mut model = Model::new(feed.status().await?, only.clone());
+    model.waits_for_listeners = patience.timeout.is_some();
     let mut screen = Screen::new(terminal);
     let mut reminder = Reminder::default();
     screen.lines(&model.first_lines())?;

@@ -77,6 +77,9 @@ pub struct InstanceStatus {
     pub init_memory_bytes: Option<u64>,
     /// The last thing that went wrong, in words.
     pub message: Option<String>,
+    /// A port that the file declares, on which nobody has listened for a minute: only then would the instance be ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unheard_port: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

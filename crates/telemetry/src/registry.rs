@@ -263,6 +263,8 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct Labels {
     routes: BTreeMap<(Direction, String), Arc<RouteMetrics>>,
+    /// Of each direction, those with a label of their own.
+    own: [usize; 3],
     refused: BTreeMap<String, u64>,
     overflows: u64,
 }
@@ -279,9 +281,8 @@ impl Registry {
         if let Some(metrics) = labels.routes.get(&key) {
             return metrics.clone();
         }
-        let count =
-            labels.routes.keys().filter(|(known, label)| *known == direction && label != OTHER).count();
-        let key = if count < self.cardinality.routes_max {
+        let key = if labels.own[direction as usize] < self.cardinality.routes_max {
+            labels.own[direction as usize] += 1;
             key
         } else {
             labels.overflows += 1;

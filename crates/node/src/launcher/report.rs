@@ -185,5 +185,6 @@ fn instance_status(name: &InstanceName, view: &View, memory: bool) -> InstanceSt
         sidecar_memory_bytes: measured(sidecar_pid),
         init_memory_bytes: measured(init_pid),
         message: view.message.clone(),
+        unheard_port: view.unheard_port,
     }
 }

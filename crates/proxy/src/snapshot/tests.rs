@@ -63,6 +63,16 @@ fn server_names_say_the_port_of_this_service_only() {
     }
 }
 
+/// The only label that comes of a server name is a port of ours.
+#[test]
+fn a_million_server_names_are_no_port() {
+    let snapshot = compile(mesh::callee("orders-1"), None).unwrap();
+    for number in 0..1_000_000 {
+        let name = format!("8000.h{number}.test");
+        assert_eq!(snapshot.port_of_server_name(&name), None, "{name}");
+    }
+}
+
 #[test]
 fn endpoints_live_on_with_their_load() {
     let (one, two) = (std::path::Path::new("/1"), std::path::Path::new("/2"));

@@ -27,7 +27,9 @@ fn names(row: &str, columns: usize) -> Vec<&str> {
 fn every_named_test_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut text = String::new();
-    for folder in ["crates/wire/src", "crates/proxy/src", "crates/sinew/tests", "fuzz"] {
+    for folder in
+        ["crates/wire/src", "crates/proxy/src", "crates/telemetry/src", "crates/sinew/tests", "fuzz"]
+    {
         sources(&root.join(folder), &mut text);
     }
     let page = fs::read_to_string(root.join("crates/wire/HOSTILE.md")).expect("the page");

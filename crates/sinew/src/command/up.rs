@@ -52,7 +52,7 @@ pub struct Arguments {
     /// Run in the background and return when all is healthy
     #[arg(short, long)]
     detach: bool,
-    /// Give up when it is not up by then: `30s`, `2m` [default: wait as long as there is hope]
+    /// Give up when it is not up by then: `30s`, `2m` [default: as long as there is hope, a minute where nobody listens]
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     wait_timeout: Option<Duration>,
     /// Do not run the commands of `x-sinew.build`, nor build images

@@ -7,7 +7,7 @@ use sinew_spec::admin::Event;
 use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::status::{ApplicationStatus, InstanceState, InstanceStatus, ServiceStatus};
 
-use super::words::{describe, is_hopeless, phase};
+use super::words::{describe, is_hopeless, is_unheard, phase};
 use crate::terminal::harmless;
 use crate::units::{count, span};
 
@@ -36,6 +36,8 @@ pub struct Model {
     hopeless: BTreeMap<InstanceName, Instant>,
     /// A published port at which nobody is served.
     unserved: Option<Failed>,
+    /// Whoever says how long to wait knows of services that need long until they listen.
+    pub waits_for_listeners: bool,
 }
 
 impl Model {
@@ -52,7 +54,16 @@ impl Model {
             Some(Failed { service: port.service.clone(), instance: None, reason })
         });
         let services = status.services.into_iter().map(|service| (service.name.clone(), service)).collect();
-        Self { only, services, ready, failed: None, stale: false, hopeless: BTreeMap::new(), unserved }
+        Self {
+            only,
+            services,
+            ready,
+            failed: None,
+            stale: false,
+            hopeless: BTreeMap::new(),
+            unserved,
+            waits_for_listeners: false,
+        }
     }
 
     pub fn services(&self) -> impl Iterator<Item = &ServiceStatus> {
@@ -77,13 +88,21 @@ impl Model {
             .values()
             .filter(|service| service.instances.len() <= service.wanted as usize)
             .flat_map(|service| service.instances.iter().map(move |instance| (service, instance)))
-            .filter(|(_, instance)| is_hopeless(instance))
+            .filter(|(_, instance)| {
+                is_hopeless(instance) || (!self.waits_for_listeners && is_unheard(instance))
+            })
             .collect();
         self.hopeless.retain(|name, _| hopeless.iter().any(|(_, instance)| instance.name == *name));
         for (service, instance) in hopeless {
             let since = *self.hopeless.entry(instance.name.clone()).or_insert(now);
             if now.duration_since(since) >= HOPELESS_FOR {
-                let reason = instance.message.clone().unwrap_or_else(|| phase(service));
+                let mut reason = instance.message.clone().unwrap_or_else(|| phase(service));
+                if let Some(port) = instance.unheard_port {
+                    reason.push_str(&format!(
+                        " (the file declares port {port}: take it out, or name the one that the service listens on; \
+                         if it only needs longer, say so with --wait-timeout)"
+                    ));
+                }
                 let (service, instance) = (service.name.clone(), Some(instance.name.clone()));
                 return Some(Failed { service, instance, reason });
             }

@@ -51,6 +51,28 @@ fn lines_tell_what_each_service_waits_for() {
     assert_eq!(model.summary(Duration::from_millis(2_310)), "4 services (5 instances) up in 2.3s");
 }
 
+#[test]
+fn a_declared_port_at_which_nobody_listens_is_named() {
+    let mut status = sample::shop();
+    let billing = status.services.iter_mut().find(|service| service.name.as_str() == "billing").unwrap();
+    let instance = sample::instance("billing-1", InstanceState::Running, Health::Starting, 0);
+    billing.wanted = 1;
+    let message = Some("nobody listens on port 8000; it listens on 9000".to_owned());
+    billing.instances = vec![InstanceStatus { unheard_port: Some(8000), message, ..instance }];
+    status.services.retain(|service| service.name.as_str() == "billing");
+    let mut patient = all(status.clone());
+    patient.waits_for_listeners = true;
+    assert_eq!(failed(&mut patient), None);
+    assert_eq!(
+        failed(&mut all(status.clone())).unwrap(),
+        "nobody listens on port 8000; it listens on 9000 (the file declares port 8000: take it out, or name the one that \
+         the service listens on; if it only needs longer, say so with --wait-timeout)"
+    );
+    // It is being replaced.
+    status.services[0].instances[0].state = InstanceState::Draining;
+    assert_eq!(failed(&mut all(status)), None);
+}
+
 /// What is said after having seen the same for long enough.
 fn failed(model: &mut Model) -> Option<String> {
     let now = Instant::now();

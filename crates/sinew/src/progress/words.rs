@@ -23,6 +23,12 @@ pub fn is_hopeless(instance: &InstanceStatus) -> bool {
     }
 }
 
+/// It is waited for because it declares a port, and does not listen there.
+pub fn is_unheard(instance: &InstanceStatus) -> bool {
+    let lives = matches!(instance.state, InstanceState::Starting | InstanceState::Running);
+    lives && instance.unheard_port.is_some()
+}
+
 /// What a service is at, in words.
 pub fn phase(service: &ServiceStatus) -> String {
     let good = service.instances.iter().filter(|instance| is_good(instance)).count();

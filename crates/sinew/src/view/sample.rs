@@ -25,6 +25,7 @@ pub fn instance(name: &str, state: InstanceState, health: Health, number: i32) -
         sidecar_memory_bytes: runs.then_some(3 << 20),
         init_memory_bytes: runs.then_some(512 << 10),
         message: None,
+        unheard_port: None,
     }
 }
 

@@ -21,6 +21,7 @@ mod load;
 mod logs;
 mod loopback;
 mod memory;
+mod names;
 mod outlier;
 mod pages;
 mod refused;

@@ -67,7 +67,8 @@ services:
 }
 
 /// (PSS, private) in MiB.
-fn memory(pid: i32) -> (f64, f64) {
+/// PSS and private memory, MiB.
+pub fn memory(pid: i32) -> (f64, f64) {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let field = |name: &str| -> f64 {
         text.lines()

@@ -19,7 +19,7 @@ use crate::lifetimes::free_port;
 const EVERY: Duration = Duration::from_millis(100);
 
 /// Answers requests with its name, on as many connections as come.
-fn backend(name: &'static str) -> SocketAddr {
+pub fn backend(name: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     std::thread::spawn(move || {
@@ -51,7 +51,7 @@ fn serve(stream: TcpStream, name: &str) -> Option<()> {
     }
 }
 
-struct Proxy(Child);
+pub struct Proxy(pub Child);
 
 impl Drop for Proxy {
     fn drop(&mut self) {

@@ -39,6 +39,32 @@ fn labels_are_bounded_and_the_overflow_is_counted() {
     assert_eq!(figures.label_overflows, 997 + 998);
 }
 
+/// As many ports, services, destinations: what they are called is somebody else's choice.
+#[test]
+fn a_million_names_are_no_more_series_than_a_thousand() {
+    let registry = Registry::default();
+    let series = |names: std::ops::Range<u32>| {
+        for name in names {
+            let route = registry.route(Direction::Inbound, &format!("h{name}.example"));
+            route.connections.increment();
+            registry.refused(&format!("h{name}.example:1/tcp"));
+        }
+        let mut text = String::new();
+        registry.figures().encode_prometheus(&mut text);
+        (text.lines().count(), text.len())
+    };
+    let (lines, bytes) = series(0..1_000);
+    let (lines_after, bytes_after) = series(1_000..1_000_000);
+    assert_eq!(lines_after, lines);
+    // Larger numbers, under the same labels.
+    assert!(bytes_after < bytes + 100, "{bytes} bytes, then {bytes_after}");
+    let figures = registry.figures();
+    let Cardinality { routes_max, refused_destinations_max } = Cardinality::default();
+    assert_eq!((figures.routes.len(), figures.refused.len()), (routes_max + 1, refused_destinations_max + 1));
+    assert_eq!(figures.routes.values().map(|route| route.connections).sum::<u64>(), 1_000_000);
+    assert_eq!(figures.refused.values().sum::<u64>(), 1_000_000, "all are counted");
+}
+
 #[test]
 fn figures_of_workers_add_up() {
     let (a, b) = (Registry::default(), Registry::default());
