@@ -94,6 +94,11 @@ fn limits(wire: &sinew_wire::h1::Limits) -> Limits {
     }
 }
 
+/// One client's answer that is too large must not cost the others of a connection theirs: more of it is read, and left out.
+fn upstream_limits(wire: &sinew_wire::h1::Limits) -> Limits {
+    Limits { block_bytes_max: wire.head_bytes_max.saturating_mul(4), ..limits(wire) }
+}
+
 /// Another sidecar passes on what many clients do, each of which it has held to the limits itself.
 fn trusted() -> FloodLimits {
     let FloodLimits { allowed, credit_max } = FloodLimits::DEFAULT;

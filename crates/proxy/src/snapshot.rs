@@ -460,6 +460,9 @@ impl CompiledLimits {
         let wire = Limits {
             head_bytes_max: written.head_bytes_max,
             head_fields_max: written.head_fields_max,
+            // What a gRPC call ends with may be as large as what it begins with.
+            trailer_bytes_max: written.head_bytes_max,
+            trailer_fields_max: written.head_fields_max,
             body_bytes_max: written.body_bytes_max.min(Limits::DEFAULT.body_bytes_max),
             ..Limits::DEFAULT
         };

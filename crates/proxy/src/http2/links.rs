@@ -171,7 +171,7 @@ impl Links {
         is_hop: bool,
         right: Option<Right>,
     ) -> Rc<Link> {
-        let link = Link::new(Engine::client(super::limits(&limits.wire)));
+        let link = Link::new(Engine::client(super::upstream_limits(&limits.wire)));
         let connection = Connection::new(stream, limits.wire.head_bytes_max);
         self.links.borrow_mut().push(link.clone());
         let driven = drive(worker.clone(), self.clone(), link.clone(), connection, is_hop);

@@ -2,6 +2,7 @@
 //! testssl. Python's grpcio is in `grpc`.
 
 mod balancer;
+mod interop;
 pub mod rules;
 mod smuggling;
 pub mod tls;

@@ -156,7 +156,7 @@ impl Connection {
                 return Ok(Some(Event::Refused { id, reject: Reject::bad(reason) }));
             }
             Err(Refusal::Answer(reject)) => {
-                self.answer(id, end, reject.status)?;
+                self.answer(id, end, reject, heads.is_grpc())?;
                 return Ok(Some(Event::Refused { id, reject }));
             }
         }
@@ -174,12 +174,21 @@ impl Connection {
         Ok(Some(Event::Request { stream, end }))
     }
 
-    /// An answer without a body to a request that is never announced.
-    fn answer(&mut self, id: u32, end: bool, status: u16) -> Result<(), ConnectionError> {
+    /// An answer without a body to a request that is never announced. A gRPC call is told by trailers alone.
+    fn answer(&mut self, id: u32, end: bool, reject: Reject, is_grpc: bool) -> Result<(), ConnectionError> {
+        const RESOURCE_EXHAUSTED: &[u8] = b"8";
+        const INTERNAL: &[u8] = b"13";
         let before = self.out.len();
         self.push_head(id, true, |encoder, out| {
-            encoder.status(status, out);
-            encoder.field(b"content-length", b"0", false, out);
+            if !is_grpc {
+                encoder.status(reject.status, out);
+                return encoder.field(b"content-length", b"0", false, out);
+            }
+            let status = if matches!(reject.status, 413 | 431) { RESOURCE_EXHAUSTED } else { INTERNAL };
+            encoder.status(200, out);
+            encoder.field(b"content-type", b"application/grpc", false, out);
+            encoder.field(b"grpc-status", status, false, out);
+            encoder.field(b"grpc-message", reject.reason.as_bytes(), false, out);
         });
         self.note_provoked(self.out.len() - before)?;
         if end {

@@ -26,6 +26,17 @@ impl Heads {
         &self.list.bytes
     }
 
+    /// Whether a request that is refused is a gRPC call, as far as it was kept.
+    pub(super) fn is_grpc(&self) -> bool {
+        let is_taken = !self.list.is_too_large;
+        let fields = if is_taken { &self.request.fields } else { &self.list.fields };
+        self.list.is_grpc
+            || fields.iter().any(|field| {
+                let value = field.value.of(&self.list.bytes);
+                field.name.of(&self.list.bytes) == b"content-type" && value.starts_with(b"application/grpc")
+            })
+    }
+
     /// The last response with what its spans are ranges of.
     pub fn response_parts(&mut self) -> (&mut ResponseHead, &[u8]) {
         (&mut self.response, &self.list.bytes)

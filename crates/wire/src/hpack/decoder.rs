@@ -18,6 +18,9 @@ pub struct Decoder {
     must_shrink: bool,
 }
 
+/// Of fields behind a limit: enough for one that says what sort of request it is.
+const LOOKED_AT_BYTES: usize = 64;
+
 /// Until something else is acknowledged (RFC 9113, 6.5.2).
 const TABLE_SIZE_INITIAL: usize = 4096;
 
@@ -108,9 +111,9 @@ impl Decoder {
         let is_indexing = prefix == 6;
         let never_indexed = !is_indexing && block[*at] & 0x10 != 0;
         let start = list.bytes.len();
-        // What fits neither the list nor the table is never stored.
+        // What fits neither the list nor the table is never stored; what is short is looked at.
         let table_room = if is_indexing { self.table.size_max().saturating_sub(ENTRY_OVERHEAD) } else { 0 };
-        let room = list.room(limits).max(table_room);
+        let room = list.room(limits).max(table_room).max(LOOKED_AT_BYTES);
         let index = integer::decode(block, at, prefix)?;
         let is_name_whole = if index == 0 {
             string(block, at, room, &mut list.bytes)?

@@ -4,6 +4,7 @@ use super::ENTRY_OVERHEAD;
 use super::names::{Checked, Name};
 use super::table::{LINE_OVERHEAD, Line};
 use crate::head::{Field, FieldKind, Span};
+use crate::text::trim;
 
 /// What a list may have. Held to before anything is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,9 @@ pub struct ListLimits {
 const EXCESS: usize = 4;
 /// Lists that nobody wants are allowed no bytes, and are no attack for that.
 const EXCESS_BYTES_MIN: usize = 64 * 1024;
+
+/// The beginning of a line.
+const GRPC: &[u8] = b"content-type: application/grpc";
 
 /// Values of the pseudo-fields that were there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub struct FieldList {
     pub fault: Option<&'static str>,
     /// A limit was reached: what came behind it is not in the list.
     pub is_too_large: bool,
+    /// What came behind a limit says that this is a gRPC call.
+    pub is_grpc: bool,
     size: usize,
     count: usize,
     cookies: Cookies,
@@ -59,7 +65,7 @@ impl FieldList {
         self.bytes.clear();
         self.fields.clear();
         self.pseudo = Pseudo::default();
-        (self.fault, self.is_too_large) = (None, false);
+        (self.fault, self.is_too_large, self.is_grpc) = (None, false, false);
         (self.size, self.count) = (0, 0);
         self.cookies = Cookies::default();
     }
@@ -90,6 +96,8 @@ impl FieldList {
             let start = self.bytes.len();
             self.bytes.extend_from_slice(line.bytes);
             self.note(start, line.name_len, line.checked, false);
+        } else {
+            self.is_grpc |= line.bytes.starts_with(GRPC);
         }
     }
 
@@ -105,13 +113,14 @@ impl FieldList {
         if self.admit(self.bytes.len() - start - LINE_OVERHEAD + ENTRY_OVERHEAD, limits) {
             self.note(start, name_len, checked, never_indexed);
         } else {
+            self.is_grpc |= self.bytes[start..].starts_with(GRPC);
             self.bytes.truncate(start);
         }
     }
 
     fn note(&mut self, start: usize, name_len: usize, checked: Checked, never_indexed: bool) {
         let name = Span::new(start, start + name_len);
-        let value = Span::new(start + name_len + 2, self.bytes.len() - 2);
+        let mut value = Span::new(start + name_len + 2, self.bytes.len() - 2);
         if !checked.is_value_fit {
             self.set_fault("malformed field value");
         }
@@ -123,6 +132,10 @@ impl FieldList {
                 }
                 self.cookies.count += 1;
                 self.cookies.never_indexed |= never_indexed;
+                FieldKind::EndToEnd
+            }
+            Name::GrpcMessage => {
+                value = trimmed(value, &self.bytes);
                 FieldKind::EndToEnd
             }
             Name::Malformed => return self.set_fault("malformed field name"),
@@ -187,4 +200,12 @@ impl FieldList {
             never_indexed: self.cookies.never_indexed,
         });
     }
+}
+
+/// Without the white space around it, which in a line is none of the value.
+fn trimmed(value: Span, bytes: &[u8]) -> Span {
+    let text = value.of(bytes);
+    let before = text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let start = value.start as usize + before;
+    Span::new(start, start + trim(text).len())
 }

@@ -10,6 +10,8 @@ pub(super) enum Name {
     Field(FieldKind),
     /// Kept apart from the others, as they need to be joined.
     Cookie,
+    /// gRPC lets spaces stand as they are, also at the ends of a message, which HTTP/2 does not.
+    GrpcMessage,
     Method,
     Scheme,
     Authority,
@@ -29,7 +31,9 @@ pub(super) struct Checked {
 
 impl Checked {
     pub(super) fn of(name: &[u8], value: &[u8]) -> Self {
-        Self { name: Name::of(name), is_value_fit: is_value(value) }
+        let name = Name::of(name);
+        let is_value_fit = if name == Name::GrpcMessage { is_field_value(value) } else { is_value(value) };
+        Self { name, is_value_fit }
     }
 }
 
@@ -46,6 +50,7 @@ impl Name {
                 _ => Self::UnknownPseudo,
             },
             b"cookie" => Self::Cookie,
+            b"grpc-message" => Self::GrpcMessage,
             _ if is_name(name) => Self::Field(FieldKind::of(name)),
             _ => Self::Malformed,
         }

@@ -113,6 +113,24 @@ fn malformed_fields() {
     check("00 01 61 01 62 82", "a: b|:method: GET !pseudo-field behind a field");
 }
 
+/// What gRPC lets stand as it is.
+#[test]
+fn spaces_around_messages_of_grpc_are_no_part_of_them() {
+    let name = "677270632d6d657373616765";
+    for (value, expect) in [("01 20", ""), ("03 206120", "a"), ("05 2009612062", "a b"), ("01 62", "b")] {
+        let mut decoder = Decoder::default();
+        let literal = bytes(&format!("40 0c {name} {value}"));
+        // As a literal and from the table, where the entry keeps its size.
+        for block in [&literal[..], b"\xbe"] {
+            let mut list = FieldList::default();
+            decoder.decode(block, &LIMITS, &mut list).expect("it is well-formed");
+            assert_eq!(list.fields[0].value.of(&list.bytes), expect.as_bytes());
+            assert_eq!((list.fault, decoder.table_size()), (None, 32 + literal.len() - 3));
+        }
+    }
+    check(&format!("00 0c {name} 01 0a"), "grpc-message: !malformed field value");
+}
+
 #[test]
 fn faults_are_remembered_by_the_table() {
     let mut decoder = Decoder::default();

@@ -173,6 +173,22 @@ fn heads_over_a_limit() {
          3 GET a/.
          <1 :status: 431|content-length: 0|.",
     );
+    // A gRPC call is told in its own words.
+    let call = with(&POST, &[("content-type", "application/grpc+proto")]);
+    let named_late = with(&with(&POST, &many), &call[4..]);
+    for (frame, status, reason, code) in [
+        (head(1, true, &with(&call, &many)), 431, "head too large", 8),
+        (head(1, true, &named_late), 431, "head too large", 8),
+        (head(1, true, &with(&call, &[("expect", "x")])), 417, "unknown expectation", 13),
+    ] {
+        check_server(
+            &[frame],
+            &format!(
+                "1 refused {status} {reason}
+                 <1 :status: 200|content-type: application/grpc|grpc-status: {code}|grpc-message: {reason}|."
+            ),
+        );
+    }
     let limits = Limits { head_bytes_max: 300, target_bytes_max: 10, body_bytes_max: 3, ..Limits::DEFAULT };
     let check = |frames: &[Vec<u8>], expect: &str| {
         check(|| End::server(limits), frames, expect);
