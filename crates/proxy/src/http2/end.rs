@@ -149,11 +149,11 @@ impl Sink<'_> {
         }
     }
 
-    /// Ends a gRPC answer that has begun; where that is not possible it is cut off.
-    pub fn status(&mut self, failure: Failure) {
+    /// Ends a gRPC answer that has begun. False: that is not possible.
+    pub fn status(&mut self, failure: Failure) -> bool {
         match self {
-            Self::Http2(engine, key) => reply::send_status(engine, *key, failure),
-            Self::Http1(_) => {}
+            Self::Http2(engine, key) => reply::send_status(engine, *key, failure).is_ok(),
+            Self::Http1(_) => false,
         }
     }
 }

@@ -448,11 +448,10 @@ impl Exchange {
             self.code = ErrorCode::NO_ERROR;
             return self.step_answer(self.moved_at);
         }
-        self.code = ErrorCode::INTERNAL_ERROR;
-        // What the client has so far is an answer that ends with its status; it is cut off without, otherwise.
-        if self.is_grpc && self.answer.unsent() == 0 {
-            self.client.send(|to| to.status(failure));
-        }
+        // What the client has so far is an answer that ends with its status; it is cut off without, otherwise. What it still
+        // sends is unwanted, no more than that: another code could be taken for the call's.
+        let is_told = self.is_grpc && self.answer.unsent() == 0 && self.client.send(|to| to.status(failure));
+        self.code = if is_told { ErrorCode::NO_ERROR } else { ErrorCode::INTERNAL_ERROR };
         Step::Over
     }
 

@@ -44,13 +44,13 @@ fn send_trailers_only(engine: &mut Engine, key: StreamKey, failure: Failure) -> 
     engine.send_response(key, &head, &[], &ResponseEdits { append: &append, ..Default::default() }, true)
 }
 
-/// Ends a gRPC answer that has begun; where that is not possible the stream is reset.
-pub fn send_status(engine: &mut Engine, key: StreamKey, failure: Failure) {
+/// Ends a gRPC answer that has begun.
+pub fn send_status(engine: &mut Engine, key: StreamKey, failure: Failure) -> Result<(), SendError> {
     let trailers = [
         (&b"grpc-status"[..], failure.grpc_status().as_bytes()),
         (b"grpc-message", failure.text().as_bytes()),
     ];
-    let _ = engine.send_trailers(key, trailers.into_iter());
+    engine.send_trailers(key, trailers.into_iter())
 }
 
 /// A request that there is no route for any more.

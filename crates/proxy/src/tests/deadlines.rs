@@ -59,6 +59,15 @@ async fn a_call_ends_with_its_deadline() {
                 "grpc-status: 4\ngrpc-message: the time is over that the caller has given the call\n"
             )
         );
+        // What the client would still send is unwanted; another code could be taken for the call's.
+        let code = loop {
+            match client.next().await {
+                Got::Reset(_, code) => break code,
+                Got::Closed => panic!("the connection goes on"),
+                _ => {}
+            }
+        };
+        assert_eq!(code, ErrorCode::NO_ERROR);
         count.wait_for(|count| *count == 2).await.unwrap();
         until(async || {
             mesh.web.admin("/metrics").await.contains(

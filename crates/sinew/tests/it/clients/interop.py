@@ -294,7 +294,8 @@ def timeout_on_sleeping_server():
     for seconds in 0.001, 0.3:
         requests = Requests()
         requests.say(message(bytes(27182)))
-        is_(failed(lambda: list(CALLS.duplex('Sleep', requests, timeout=seconds)))[0], CODE.DEADLINE_EXCEEDED)
+        code, details = failed(lambda: list(CALLS.duplex('Sleep', requests, timeout=seconds)))
+        assert code == CODE.DEADLINE_EXCEEDED, (seconds, code, details)
         requests.end()
 
 @case

@@ -336,7 +336,9 @@ served('Upgrade with a body', request(SOCKET + length_of(SMUGGLED), SMUGGLED), X
 served('h2c with a body', request(b'Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n' + length_of(SMUGGLED),
     SMUGGLED), X(SMUGGLED), check=without('upgrade', 'http2-settings'))
 refused('the preface behind a request', request(method=b'GET') + h2.PREFACE, 400, 505, served=[X(b'', b'GET')])
-refused('the preface with a field', b'PRI * HTTP/2.0\r\nHost: one\r\n\r\n', 400, 405, 505)
+if not SPLIT:
+    # Byte by byte it is the preface, until it is not: GOAWAY.
+    refused('the preface with a field', b'PRI * HTTP/2.0\r\nHost: one\r\n\r\n', 400, 405, 505)
 
 # ---- pauses ----------------------------------------------------------------------------------------------------------------
 served('a pause behind the head', [request(length_of(SMUGGLED)), SMUGGLED], X(SMUGGLED))
