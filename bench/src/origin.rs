@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
 use memchr::memmem;
+use nix::sys::socket::{Backlog, listen};
 
 /// One request of so many is searched for what proxies have to add.
 const SAMPLE_EVERY: u64 = 64;
@@ -42,6 +43,8 @@ impl Origin {
             .map(|_| {
                 let listener = TcpListener::bind(("127.0.0.1", 0))?;
                 listener.set_nonblocking(true)?;
+                // `std` queues 128 connections; a burst beyond them would have clients wait for a second.
+                listen(&listener, Backlog::MAXALLOWABLE)?;
                 Ok(listener)
             })
             .collect::<io::Result<_>>()?;
