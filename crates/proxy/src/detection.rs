@@ -46,12 +46,13 @@ pub async fn serve(
     }
     let metrics = target.metrics();
     let on_route = OnRoute::new(metrics);
+    // What comes now is boxed, each part for as long as it lasts: silent clients may be many.
     if detected != Detection::NeedMore {
-        tcp::serve(worker, snapshot, target, client).await;
+        Box::pin(tcp::serve(worker, snapshot, target, client)).await;
         return None;
     }
     // Silent, or not to be told from its first bytes. TCP it is, unless HTTP comes before the server speaks.
-    let mut upstream = match target.open(worker, snapshot).await {
+    let mut upstream = match Box::pin(target.open(worker, snapshot)).await {
         Ok(upstream) => upstream,
         Err(failure) => {
             tcp::refuse(metrics, &client, failure);
@@ -62,7 +63,7 @@ pub async fn serve(
         timeout(snapshot.limits.tcp_idle_timeout, first_of_both(&mut client, &mut upstream, snapshot));
     match first.await.unwrap_or(First::Nothing) {
         First::Http => return Some(Http { client, on_route: Some(on_route) }),
-        First::Bytes(early) => tcp::relay(snapshot, metrics, client, upstream, early).await,
+        First::Bytes(early) => Box::pin(tcp::relay(snapshot, metrics, client, upstream, early)).await,
         First::Nothing => {}
     }
     None

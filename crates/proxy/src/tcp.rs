@@ -15,7 +15,8 @@ use crate::worker::Worker;
 /// opened is reset.
 pub async fn serve(worker: &Worker, snapshot: &Snapshot, target: &Target, client: Connection) {
     let metrics = target.metrics().clone();
-    match target.open(worker, snapshot).await {
+    // Boxed: connecting takes more memory than the connection that comes of it.
+    match Box::pin(target.open(worker, snapshot)).await {
         Ok(upstream) => relay(snapshot, &metrics, client, upstream, Vec::new()).await,
         Err(failure) => refuse(&metrics, &client, failure),
     }
