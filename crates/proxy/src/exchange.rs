@@ -3,9 +3,9 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use sinew_telemetry::RouteMetrics;
 use sinew_transport::bulk::{Bulk, Side};
@@ -21,7 +21,7 @@ use crate::detection::begins_with_settings;
 use crate::failure::{CONNECT_FAILED, Failure, REASON_HEADER};
 use crate::http::{Flow, Plan};
 use crate::http2::{self, from_http1};
-use crate::snapshot::CompiledLimits;
+use crate::snapshot::Snapshot;
 use crate::timer::Timer;
 
 /// What is moved of an exchange before other connections get their turn.
@@ -40,9 +40,8 @@ pub const DRAIN_BYTES_MAX: u64 = 64 * 1024;
 
 pub struct Exchange {
     wire: h1::Exchange,
-    limits: Limits,
-    idle_timeout: Duration,
-    request_timeout: Duration,
+    /// The configuration of all of it.
+    snapshot: Rc<Snapshot>,
     request: Request,
     response: Option<Response>,
     to_client: Output,
@@ -116,18 +115,15 @@ pub struct Ended {
 impl Exchange {
     pub fn new(
         departing: Departing,
-        limits: &CompiledLimits,
+        snapshot: Rc<Snapshot>,
         metrics: &Arc<RouteMetrics>,
         began: Instant,
     ) -> Self {
         let Departing { head, framing, exchange: wire } = departing;
         Self {
             wire,
-            limits: limits.wire,
-            idle_timeout: limits.idle_timeout,
-            request_timeout: limits.request_timeout,
             request: Request {
-                decoder: BodyDecoder::new(framing, &limits.wire),
+                decoder: BodyDecoder::new(framing, &snapshot.limits.wire),
                 encoder: BodyEncoder::new(framing),
                 is_bodiless: !framing.has_body(),
                 is_ended: !framing.has_body(),
@@ -139,6 +135,7 @@ impl Exchange {
                 is_refused: false,
                 is_acknowledged: false,
             },
+            snapshot,
             response: None,
             to_client: Output::default(), // none before there is an answer
             client_written: 0,
@@ -204,15 +201,18 @@ impl Exchange {
     pub fn into_request(mut self) -> Option<from_http1::Request> {
         let mut bytes = std::mem::take(&mut self.request.encoded.0);
         let mut head = RequestHead::default();
-        let limits =
-            Limits { head_bytes_max: usize::MAX, head_fields_max: HEAD_FIELDS_CEILING, ..self.limits };
+        let limits = Limits {
+            head_bytes_max: usize::MAX,
+            head_fields_max: HEAD_FIELDS_CEILING,
+            ..self.snapshot.limits.wire
+        };
         let parsed = parse_request(&bytes, &mut HeadScan::default(), &limits, &mut head);
         let Ok(Parsed::Complete { head_bytes }) = parsed else { return None };
         let departing = http2::Departing::of_http1(head, &bytes[..head_bytes], b"");
         bytes.drain(..head_bytes);
         let framing = departing.head.framing;
         let sent = (!bytes.is_empty())
-            .then(|| from_http1::Sent { bytes, body: BodyDecoder::new(framing, &self.limits) });
+            .then(|| from_http1::Sent { bytes, body: BodyDecoder::new(framing, &self.snapshot.limits.wire) });
         Some(from_http1::Request { departing, plan: Plan::DONE, sent, body: self.request.decoder })
     }
 
@@ -494,8 +494,9 @@ impl Exchange {
     fn step_head(&mut self, flow: &Flow, upstream: &mut Connection) -> Result<bool, Failure> {
         RESPONSE_HEAD.with_borrow_mut(|head| {
             let bytes = upstream.input.data();
-            let parsed = parse_response(bytes, &mut upstream.scan, &self.limits, &mut self.wire, head)
-                .map_err(|_| match begins_with_settings(bytes) {
+            let parsed =
+                parse_response(bytes, &mut upstream.scan, &self.snapshot.limits.wire, &mut self.wire, head)
+                    .map_err(|_| match begins_with_settings(bytes) {
                     true => Failure::NotHttp1,
                     false => Failure::UpstreamMalformed,
                 })?;
@@ -530,7 +531,7 @@ impl Exchange {
         let sent = encode_response(head, bytes, &self.wire, &edits, &mut self.to_client.0);
         let is_tunnel = head.kind == ResponseKind::Tunnel;
         self.response = Some(Response {
-            decoder: BodyDecoder::new(head.framing, &self.limits),
+            decoder: BodyDecoder::new(head.framing, &self.snapshot.limits.wire),
             encoder: BodyEncoder::new(sent.framing),
             head_at,
             status: head.status,
@@ -574,7 +575,8 @@ impl Exchange {
     /// head of the final answer every byte of it. Until there is that head, nothing that the upstream sends does.
     fn deadline(&self) -> Instant {
         let client_sends = !self.request.is_ended && self.response.is_none();
-        self.moved_at + if client_sends { self.idle_timeout } else { self.request_timeout }
+        let limits = &self.snapshot.limits;
+        self.moved_at + if client_sends { limits.idle_timeout } else { limits.request_timeout }
     }
 
     /// Who it is that nothing moved for.

@@ -41,7 +41,7 @@ pub struct Flow {
 
 pub enum Side {
     /// Our service, or a client of a published port (at the address `from`), calls another service.
-    Outbound { service: ServiceName, port: u16, from: Option<IpAddr> },
+    Outbound { service: ServiceName, port: u16, from: Option<Address> },
     /// Another sidecar calls our application.
     Inbound { peer: SpiffeId, port: u16 },
 }
@@ -55,21 +55,26 @@ pub struct Plan {
     from: Option<Address>,
 }
 
-/// An IP address as text.
-struct Address {
+/// An IP address as text. It stands in many requests of a connection.
+#[derive(Clone, Copy)]
+pub struct Address {
     text: [u8; ADDRESS_BYTES_MAX],
-    length: usize,
+    length: u8,
 }
 
 const ADDRESS_BYTES_MAX: usize = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".len();
 
 impl Address {
-    fn new(address: IpAddr) -> Self {
+    pub fn new(address: IpAddr) -> Self {
         let mut text = [0; ADDRESS_BYTES_MAX];
         let mut rest = &mut text[..];
         write!(rest, "{address}").expect("no address is longer");
-        let left = rest.len();
-        Self { text, length: ADDRESS_BYTES_MAX - left }
+        let length = (ADDRESS_BYTES_MAX - rest.len()) as u8;
+        Self { text, length }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.text[..usize::from(self.length)]
     }
 }
 
@@ -267,7 +272,7 @@ fn request<'a>(flow: &'a Flow, client: &'a mut Connection, come: Come, timer: &'
     give_back(head);
     match departing {
         Ok(departing) => {
-            let exchange = Exchange::new(departing, &snapshot.limits, &metrics, began);
+            let exchange = Exchange::new(departing, snapshot.clone(), &metrics, began);
             Box::pin(carry(flow, client, snapshot, target, exchange, in_flight, timer, began))
         }
         Err(failure) => Box::pin(async move {
@@ -312,7 +317,8 @@ fn carry<'a>(
 }
 
 /// Reaches an upstream and has it answer; another one, if that may be.
-async fn relay(
+#[allow(clippy::manual_async_fn, reason = "an `async fn` holds its arguments twice")]
+fn relay(
     flow: &Flow,
     snapshot: &Snapshot,
     target: &Target,
@@ -320,23 +326,25 @@ async fn relay(
     exchange: &mut Exchange,
     timer: &mut Timer<'_>,
     began: Instant,
-) -> Result<(Ended, Upstream), Failure> {
+) -> impl Future<Output = Result<(Ended, Upstream), Failure>> {
     let mut tries = Tries::new(began, exchange.is_harmless());
-    loop {
-        let mut upstream = target.reach(&flow.worker, snapshot, &mut tries).await?;
-        match exchange.relay(flow, client, &mut upstream.connection, timer).await {
-            Ok(ended) => return Ok((ended, upstream)),
-            Err(failure) if exchange.may_repeat(failure, upstream.is_reused) => {
-                target.metrics().retries.increment();
-                upstream.give_up(&mut tries, failure)?;
-                exchange.rewind();
-            }
-            Err(failure) => {
-                if failure == Failure::NotHttp1 {
-                    target.found_http2_only(snapshot, upstream.load());
+    async move {
+        loop {
+            let mut upstream = target.reach(&flow.worker, snapshot, &mut tries).await?;
+            match exchange.relay(flow, client, &mut upstream.connection, timer).await {
+                Ok(ended) => return Ok((ended, upstream)),
+                Err(failure) if exchange.may_repeat(failure, upstream.is_reused) => {
+                    target.metrics().retries.increment();
+                    upstream.give_up(&mut tries, failure)?;
+                    exchange.rewind();
                 }
-                target.blame(upstream.load(), failure);
-                return Err(failure);
+                Err(failure) => {
+                    if failure == Failure::NotHttp1 {
+                        target.found_http2_only(snapshot, upstream.load());
+                    }
+                    target.blame(upstream.load(), failure);
+                    return Err(failure);
+                }
             }
         }
     }
@@ -408,9 +416,9 @@ impl Plan {
         if let Some(trace) = &self.new_trace {
             edits.replace(b"traceparent", trace);
         }
-        if let Some(Address { text, length }) = &self.from {
+        if let Some(address) = &self.from {
             // Beside what the client says of itself, which is no more than that: ours is the last.
-            edits.append(b"x-forwarded-for", &text[..*length]);
+            edits.append(b"x-forwarded-for", address.as_bytes());
         }
         let Edits { removed, appended, remove, append } = &edits;
         let (remove, append) = (&remove[..*removed], &append[..*appended]);
@@ -460,7 +468,7 @@ impl Flow {
         let has_trace = head.traceparent.is_some_and(|trace| TraceParent::parse(trace.of(bytes)).is_some());
         Ok(Plan {
             new_id: (!has_id).then(|| request_id(&new_id)),
-            from: self.client().map(Address::new),
+            from: self.client(),
             new_trace: (!has_trace).then(|| TraceParent::generate(&new_trace, false).encode()),
         })
     }
@@ -502,7 +510,7 @@ impl Flow {
         }
     }
 
-    fn client(&self) -> Option<IpAddr> {
+    fn client(&self) -> Option<Address> {
         match self.side {
             Side::Outbound { from, .. } => from,
             Side::Inbound { .. } => None,

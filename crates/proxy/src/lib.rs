@@ -243,5 +243,10 @@ pub enum ProxyError {
 ///
 /// Boxed here, so that all of it is compiled in this crate, for speed, and not in the one that awaits it, for size.
 pub fn run(inputs: ProxyInputs) -> Pin<Box<dyn Future<Output = Result<(), ProxyError>>>> {
-    Box::pin(async move { LocalSet::new().run_until(run::run(inputs)).await })
+    Box::pin(async move {
+        let tasks = LocalSet::new();
+        // A task as well: what is waited for here is polled whenever any task is woken.
+        let work = tasks.spawn_local(run::run(inputs));
+        tasks.run_until(work).await.expect("nobody ends it from outside")
+    })
 }

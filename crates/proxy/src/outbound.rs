@@ -15,7 +15,7 @@ use crate::arrival::Arrival;
 use crate::connection::Connection;
 use crate::detection::Http;
 use crate::failure::Failure;
-use crate::http::{self, Flow, Side};
+use crate::http::{self, Address, Flow, Side};
 use crate::snapshot::{Egress, Found, Snapshot};
 use crate::upstream::{Target, TcpUpstream};
 use crate::worker::{Admitted, OnRoute, Worker};
@@ -108,7 +108,7 @@ pub fn serve_service(
     }
     let from = match from {
         Origin::Itself => None,
-        Origin::Client { source, .. } => Some(source.ip().to_canonical()),
+        Origin::Client { source, .. } => Some(Address::new(source.ip().to_canonical())),
     };
     let flow = Flow { worker, side: Side::Outbound { service, port, from } };
     async move {

@@ -167,10 +167,11 @@ async fn serve(
     inputs: impl FnOnce(watch::Receiver<bool>) -> ProxyInputs,
 ) -> anyhow::Result<()> {
     let (stop, shutdown) = watch::channel(false);
-    let mut run = sinew_proxy::run(inputs(shutdown));
+    // A task of its own: its tasks are woken much more often than anything ends.
+    let mut run = tokio::task::spawn_local(sinew_proxy::run(inputs(shutdown)));
     loop {
         tokio::select! {
-            result = &mut run => return result.map_err(anyhow::Error::from),
+            result = &mut run => return Ok(result.context("the data plane has failed")??),
             ending = endings.next() => match ending {
                 Ending::AtOnce => return Ok(()),
                 Ending::Drained => {

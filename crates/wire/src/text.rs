@@ -38,8 +38,11 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
 
 /// What may stand in a field value: visible bytes, `obs-text`, space and tab. Never NUL, CR, LF or another control.
 pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
-    // Without a way out in the middle it is compiled to many bytes at a time.
-    bytes.iter().fold(true, |good, &byte| good & ((byte == b'\t') | ((byte >= b' ') & (byte != 0x7f))))
+    // Without a way out in the middle, and in numbers as wide as a byte: it is compiled to many bytes at a time.
+    let bad = bytes.iter().fold(0, |bad, &byte| {
+        bad | (u8::from(byte < b' ') & u8::from(byte != b'\t')) | u8::from(byte == 0x7f)
+    });
+    bad == 0
 }
 
 /// Without the spaces and tabs (RFC 9110 `OWS`) at both ends.
@@ -85,3 +88,14 @@ pub(crate) fn push_hex(out: &mut Vec<u8>, number: u64) {
 }
 
 pub(crate) const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// The two digits of a byte.
+pub(crate) static HEX_PAIRS: [[u8; 2]; 256] = {
+    let mut table = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = [HEX[byte >> 4], HEX[byte & 15]];
+        byte += 1;
+    }
+    table
+};

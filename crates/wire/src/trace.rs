@@ -4,7 +4,7 @@
 //! recorded would tear the caller's and the callee's spans apart. It makes a new one only where there is none or
 //! where it is invalid.
 
-use crate::text::HEX;
+use crate::text::HEX_PAIRS;
 
 /// A parsed `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +44,9 @@ impl TraceParent {
 
     /// A new trace. `random` is 24 bytes from the caller's source. Not sampled unless `sampled`.
     pub fn generate(random: &[u8; 24], sampled: bool) -> Self {
-        let (trace, parent) = random.split_at(16);
-        let trace_id = trace.iter().fold(0u128, |id, &byte| id << 8 | u128::from(byte));
-        let parent_id = parent.iter().fold(0u64, |id, &byte| id << 8 | u64::from(byte));
+        let [trace @ .., _, _, _, _, _, _, _, _] = *random;
+        let [_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, parent @ ..] = *random;
+        let (trace_id, parent_id) = (u128::from_be_bytes(trace), u64::from_be_bytes(parent));
         Self { trace_id: trace_id.max(1), parent_id: parent_id.max(1), flags: u8::from(sampled) }
     }
 
@@ -57,10 +57,10 @@ impl TraceParent {
 
     pub fn encode(&self) -> [u8; TRACEPARENT_BYTES] {
         let mut out = [b'-'; TRACEPARENT_BYTES];
-        out[..2].copy_from_slice(b"00");
-        put_hex(&mut out[3..35], self.trace_id);
-        put_hex(&mut out[36..52], u128::from(self.parent_id));
-        put_hex(&mut out[53..], u128::from(self.flags));
+        put_hex(&mut out[..2], &[0]);
+        put_hex(&mut out[3..35], &self.trace_id.to_be_bytes());
+        put_hex(&mut out[36..52], &self.parent_id.to_be_bytes());
+        put_hex(&mut out[53..], &[self.flags]);
         out
     }
 }
@@ -71,15 +71,11 @@ pub fn request_id(random: &[u8; 16]) -> [u8; REQUEST_ID_BYTES] {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let mut out = [b'-'; REQUEST_ID_BYTES];
-    let mut at = 0;
-    for (i, byte) in bytes.into_iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            at += 1;
-        }
-        out[at] = HEX[usize::from(byte >> 4)];
-        out[at + 1] = HEX[usize::from(byte & 15)];
-        at += 2;
-    }
+    put_hex(&mut out[..8], &bytes[..4]);
+    put_hex(&mut out[9..13], &bytes[4..6]);
+    put_hex(&mut out[14..18], &bytes[6..8]);
+    put_hex(&mut out[19..23], &bytes[8..10]);
+    put_hex(&mut out[24..], &bytes[10..]);
     out
 }
 
@@ -100,10 +96,10 @@ fn hex(digits: &[u8]) -> Option<u128> {
     })
 }
 
-fn put_hex(out: &mut [u8], mut number: u128) {
-    for place in out.iter_mut().rev() {
-        *place = HEX[(number & 15) as usize];
-        number >>= 4;
+/// Two digits for each byte.
+fn put_hex(out: &mut [u8], bytes: &[u8]) {
+    for (place, &byte) in out.chunks_exact_mut(2).zip(bytes) {
+        place.copy_from_slice(&HEX_PAIRS[usize::from(byte)]);
     }
 }
 
