@@ -40,7 +40,7 @@ pub async fn serve(
     target: &Target,
     mut client: Connection,
 ) -> Option<Http> {
-    let detected = first_of_client(&mut client, snapshot.limits.detect_timeout).await;
+    let detected = first_of_client(&mut client, snapshot, snapshot.limits.detect_timeout).await;
     if is_http(detected) {
         return Some(Http { client, on_route: None });
     }
@@ -69,41 +69,45 @@ pub async fn serve(
     None
 }
 
-/// Which version it is, `http` finds by itself.
+/// Which version it is, `http` finds by itself, and how to answer what ends too early.
 fn is_http(detected: Detection) -> bool {
-    matches!(detected, Detection::Http1 | Detection::Http2)
+    matches!(detected, Detection::Http1 | Detection::Http2 | Detection::MayBeHttp)
 }
 
-/// [`Detection::NeedMore`]: the time is over, or the client has ended its side.
-async fn first_of_client(client: &mut Connection, time: Duration) -> Detection {
-    let deadline = Instant::now() + time;
+/// [`Detection::NeedMore`]: the time is over, or the client has ended its side. Whoever has begun what may be a request has
+/// as long as for its head, so that nobody gets past HTTP by being slow.
+async fn first_of_client(client: &mut Connection, snapshot: &Snapshot, time: Duration) -> Detection {
+    let began = Instant::now();
     loop {
         let detection = detect(client.input.data());
-        if detection != Detection::NeedMore {
-            return detection;
-        }
+        let deadline = match detection {
+            Detection::NeedMore => began + time,
+            Detection::MayBeHttp => began + time.max(snapshot.limits.header_timeout),
+            _ => return detection,
+        };
         match timeout_at(deadline, client.fill()).await {
             Ok(Ok(1..)) => {}
-            _ => return Detection::NeedMore,
+            Ok(_) => return Detection::NeedMore,
+            Err(_) => return detection,
         }
     }
 }
 
 async fn first_of_both(client: &mut Connection, upstream: &mut TcpUpstream, snapshot: &Snapshot) -> First {
-    // Bytes that may become HTTP but do not go on: whoever sent them waits for an answer.
+    // The beginning of something that does not go on: whoever sent it waits for an answer.
     if !client.input.is_empty() {
         return First::Bytes(Vec::new());
     }
     match poll_fn(|cx| poll_either(cx, client, upstream)).await {
         // A server of HTTP/2 need not wait for its client; what it is depends on the client nevertheless.
         Spoke::Upstream(bytes) if begins_with_settings(&bytes) => {
-            match first_of_client(client, snapshot.limits.tcp_idle_timeout).await {
+            match first_of_client(client, snapshot, snapshot.limits.tcp_idle_timeout).await {
                 Detection::Http2 => First::Http,
                 _ => First::Bytes(bytes),
             }
         }
         Spoke::Upstream(bytes) => First::Bytes(bytes),
-        Spoke::Client => match first_of_client(client, snapshot.limits.detect_timeout).await {
+        Spoke::Client => match first_of_client(client, snapshot, snapshot.limits.detect_timeout).await {
             detected if is_http(detected) => First::Http,
             _ => First::Bytes(Vec::new()),
         },

@@ -3,6 +3,7 @@
 pub mod mesh;
 pub mod peer;
 
+mod begun;
 mod bridge;
 mod calls;
 mod change;

@@ -39,6 +39,8 @@ const METHODS: &[&[u8]] = &[
 pub enum Detection {
     /// So far a prefix of more than one possibility; at most 23 bytes are ever needed.
     NeedMore,
+    /// The same, of a request line or a preface: what was sent so far has no meaning but in HTTP, if the client goes on.
+    MayBeHttp,
     Http1,
     /// HTTP/2 with prior knowledge: the whole preface was seen.
     Http2,
@@ -67,7 +69,7 @@ pub fn detect(bytes: &[u8]) -> Detection {
                 Detection::Http2
             } else if preface == bytes.len() && preface > 2 {
                 // `PR` may still become PROPFIND.
-                Detection::NeedMore
+                Detection::MayBeHttp
             } else {
                 detect_method(bytes)
             }
@@ -98,7 +100,7 @@ fn detect_method(bytes: &[u8]) -> Detection {
     for method in METHODS {
         if let Some(rest) = bytes.strip_prefix(*method) {
             return match rest.first() {
-                None => Detection::NeedMore,
+                None => Detection::MayBeHttp,
                 Some(b'/' | b'*' | b'[' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-') => {
                     Detection::Http1
                 }
@@ -107,7 +109,7 @@ fn detect_method(bytes: &[u8]) -> Detection {
         }
     }
     let may_become = METHODS.iter().any(|method| method.starts_with(bytes));
-    if may_become { Detection::NeedMore } else { Detection::Other }
+    if may_become { Detection::MayBeHttp } else { Detection::Other }
 }
 
 #[cfg(test)]
