@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::connection::{Connection, Output};
 use crate::detection::begins_with_settings;
 use crate::failure::{CONNECT_FAILED, Failure, REASON_HEADER};
-use crate::http::{Flow, Plan};
+use crate::flow::{Flow, Plan};
 use crate::http2::{self, from_http1};
 use crate::snapshot::Snapshot;
 use crate::timer::Timer;

@@ -1,82 +1,35 @@
-//! HTTP: what is decided about a request, and HTTP/1.1: the life of a client's connection, and of each request on it.
-//! A client that begins with the preface of HTTP/2 is handed to [`crate::http2`], which shares everything but the engine.
+//! HTTP/1.1: the life of a client's connection, and of each request on it. A client that begins with the preface of HTTP/2 is
+//! handed to [`crate::http2`], which shares everything but the engine.
+
+mod end;
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::io::Write;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use sinew_spec::name::{ServiceName, SpiffeId};
 use sinew_telemetry::{InFlight, Outcome, RouteMetrics};
-use sinew_transport::copy::{Early, both_ways};
 use sinew_wire::h1::{
-    BodyDecoder, Downstream, Method, Parsed, RequestEdits, RequestHead, ResponseEdits, encode_local_response,
-    encode_request, parse_request,
+    BodyDecoder, Downstream, Parsed, RequestEdits, RequestHead, encode_request, parse_request,
 };
 use sinew_wire::h2::PREFACE;
-use sinew_wire::trace::{REQUEST_ID_BYTES, TRACEPARENT_BYTES, TraceParent, is_request_id, request_id};
-use sinew_wire::websocket::is_websocket;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::futures::Notified;
-use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Duration, Instant, Sleep, sleep_until};
+
+pub use end::linger;
+use end::{close, drain, fail, refuse_head, tunnel};
 
 use crate::connection::{Connection, Output};
 use crate::exchange::{Departing, Ended, Exchange};
-use crate::failure::{Failure, REASON_HEADER};
+use crate::failure::Failure;
+use crate::flow::{Flow, Plan};
 use crate::http2::{self, from_http1};
 use crate::snapshot::Snapshot;
 use crate::timer::Timer;
 use crate::upstream::{Target, Tries, Upstream};
-use crate::worker::{OnRoute, Phase, Worker};
-
-/// Where the requests of a connection go, and who sends them.
-pub struct Flow {
-    pub worker: Rc<Worker>,
-    pub side: Side,
-}
-
-pub enum Side {
-    /// Our service, or a client of a published port (at the address `from`), calls another service.
-    Outbound { service: ServiceName, port: u16, from: Option<Address> },
-    /// Another sidecar calls our application.
-    Inbound { peer: SpiffeId, port: u16 },
-}
-
-/// Everything that is decided about a request before a byte goes upstream, whichever engine received it.
-pub struct Plan {
-    /// What the request lacks, or has in a form that nobody can use.
-    new_id: Option<[u8; REQUEST_ID_BYTES]>,
-    new_trace: Option<[u8; TRACEPARENT_BYTES]>,
-    /// Whom a published port was called by.
-    from: Option<Address>,
-}
-
-/// An IP address as text. It stands in many requests of a connection.
-#[derive(Clone, Copy)]
-pub struct Address {
-    text: [u8; ADDRESS_BYTES_MAX],
-    length: u8,
-}
-
-const ADDRESS_BYTES_MAX: usize = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".len();
-
-impl Address {
-    pub fn new(address: IpAddr) -> Self {
-        let mut text = [0; ADDRESS_BYTES_MAX];
-        let mut rest = &mut text[..];
-        write!(rest, "{address}").expect("no address is longer");
-        let length = (ADDRESS_BYTES_MAX - rest.len()) as u8;
-        Self { text, length }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.text[..usize::from(self.length)]
-    }
-}
+use crate::worker::OnRoute;
 
 /// What becomes of the client's connection.
 pub enum Next {
@@ -95,15 +48,8 @@ pub enum Next {
 /// What is done with a head that has come.
 type Turn<'a> = Pin<Box<dyn Future<Output = Next> + 'a>>;
 
-/// How long, and how much, a client may go on sending after its last answer.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES_MAX: usize = 256 * 1024;
-
 /// A timer that was not needed yet stands there: one that had to fire soon would wake the worker for nothing.
 const LATER: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// After a hand-over, how long a client's connection waits for a request. Its successor knows newer configurations.
-const HANDED_OVER_IDLE: Duration = Duration::from_secs(5);
 
 /// Serves a client's connection until it ends. `on_route`: it is counted on its route already.
 #[allow(clippy::manual_async_fn, reason = "an `async fn` holds its arguments twice")]
@@ -402,158 +348,6 @@ impl Departing {
     }
 }
 
-impl Plan {
-    /// Nothing is left to be changed.
-    pub const DONE: Self = Self { new_id: None, new_trace: None, from: None };
-
-    /// How the request's head is changed on its way upstream.
-    pub fn with_edits<T>(&self, use_it: impl FnOnce(&RequestEdits<'_>) -> T) -> T {
-        let mut edits = Edits::default();
-        edits.remove(REASON_HEADER);
-        if let Some(id) = &self.new_id {
-            edits.replace(b"x-request-id", id);
-        }
-        if let Some(trace) = &self.new_trace {
-            edits.replace(b"traceparent", trace);
-        }
-        if let Some(address) = &self.from {
-            // Beside what the client says of itself, which is no more than that: ours is the last.
-            edits.append(b"x-forwarded-for", address.as_bytes());
-        }
-        let Edits { removed, appended, remove, append } = &edits;
-        let (remove, append) = (&remove[..*removed], &append[..*appended]);
-        use_it(&RequestEdits { remove, append, ..RequestEdits::default() })
-    }
-}
-
-/// Of a request's head, on the stack.
-#[derive(Default)]
-struct Edits<'a> {
-    removed: usize,
-    appended: usize,
-    remove: [&'a [u8]; 3],
-    append: [(&'a [u8], &'a [u8]); 3],
-}
-
-impl<'a> Edits<'a> {
-    fn remove(&mut self, name: &'a [u8]) {
-        self.remove[self.removed] = name;
-        self.removed += 1;
-    }
-
-    fn append(&mut self, name: &'a [u8], value: &'a [u8]) {
-        self.append[self.appended] = (name, value);
-        self.appended += 1;
-    }
-
-    fn replace(&mut self, name: &'a [u8], value: &'a [u8]) {
-        self.remove(name);
-        self.append(name, value);
-    }
-}
-
-impl Flow {
-    /// Decides everything about a request before a byte goes upstream. No I/O. `bytes` are those of the head.
-    pub fn plan(&self, snapshot: &Snapshot, head: &RequestHead, bytes: &[u8]) -> Result<Plan, Failure> {
-        self.authorize(snapshot)?;
-        self.worker.afford()?;
-        // WebSocket over HTTP/2 (RFC 8441).
-        let is_tunnel = head.protocol.is_some_and(|protocol| is_websocket(protocol.of(bytes)));
-        if head.method == Method::Connect && !is_tunnel {
-            return Err(Failure::MethodRefused);
-        }
-        let (new_id, new_trace): ([u8; 16], [u8; 24]) =
-            self.worker.with_random(|random| (random.bytes(), random.bytes()));
-        let has_id = head.request_id.is_some_and(|id| is_request_id(id.of(bytes)));
-        let has_trace = head.traceparent.is_some_and(|trace| TraceParent::parse(trace.of(bytes)).is_some());
-        Ok(Plan {
-            new_id: (!has_id).then(|| request_id(&new_id)),
-            from: self.client(),
-            new_trace: (!has_trace).then(|| TraceParent::generate(&new_trace, false).encode()),
-        })
-    }
-
-    pub fn route(&self, snapshot: &Snapshot) -> Result<(Target, Arc<RouteMetrics>), Failure> {
-        match &self.side {
-            Side::Outbound { service, port, .. } => {
-                let destination = snapshot.destination(service).ok_or(Failure::UnknownDestination)?.clone();
-                let metrics = destination.metrics.clone();
-                Ok((Target::Service { destination, port: *port }, metrics))
-            }
-            Side::Inbound { port, .. } => {
-                let application = self.worker.application(*port);
-                let metrics = application.metrics.clone();
-                Ok((Target::Application(application), metrics))
-            }
-        }
-    }
-
-    /// One more connection on its route.
-    fn count(&self) -> Option<OnRoute> {
-        self.route(&self.worker.snapshot()).ok().map(|(_, metrics)| OnRoute::new(&metrics))
-    }
-
-    /// Asked for every request, so that a changed policy reaches connections that live long.
-    fn authorize(&self, snapshot: &Snapshot) -> Result<(), Failure> {
-        match &self.side {
-            Side::Outbound { .. } => Ok(()),
-            Side::Inbound { peer, .. } => {
-                snapshot.allowed_caller(peer).map(drop).ok_or(Failure::CallerRefused)
-            }
-        }
-    }
-
-    fn service_name<'a>(&'a self, snapshot: &'a Snapshot) -> &'a ServiceName {
-        match &self.side {
-            Side::Outbound { service, .. } => service,
-            Side::Inbound { .. } => &snapshot.config.service,
-        }
-    }
-
-    fn client(&self) -> Option<Address> {
-        match self.side {
-            Side::Outbound { from, .. } => from,
-            Side::Inbound { .. } => None,
-        }
-    }
-
-    pub fn is_inbound(&self) -> bool {
-        matches!(self.side, Side::Inbound { .. })
-    }
-
-    pub fn is_closing(&self, phase: Phase) -> bool {
-        phase.stopping || phase.handed_over.is_some() || (phase.inbound_draining && self.is_inbound())
-    }
-
-    /// Whether a connection is closed that waits for a next request.
-    fn closes_idle(&self, phase: Phase, is_late: bool) -> bool {
-        phase.stopping || (phase.inbound_draining && self.is_inbound() && !is_late)
-    }
-
-    /// How long a connection waits for its next request. After a hand-over nobody is in a hurry: a request may be on
-    /// its way, whose client would have to guess whether it was read. It is answered, and its answer says that we close.
-    /// Other sidecars close what they do not use by themselves.
-    fn idle_deadline(&self, phase: Phase, since: Instant, idle_timeout: Duration) -> Instant {
-        let ordinary = since + idle_timeout;
-        match phase.handed_over {
-            Some(at) if !self.is_inbound() => ordinary.min(since.max(at) + HANDED_OVER_IDLE),
-            _ => ordinary,
-        }
-    }
-
-    /// How the answer's head is changed on its way to the client. The reason header is a sidecar's word: applications
-    /// have no say in it.
-    pub fn response_edits(&self) -> ResponseEdits<'static> {
-        let remove: &[&[u8]] = if self.is_inbound() { &[REASON_HEADER] } else { &[] };
-        ResponseEdits { close: self.is_closing(self.worker.current_phase()), remove, append: &[] }
-    }
-
-    /// Whether a reason header in an answer is the word of the sidecar that we called.
-    pub fn trusts_reason(&self) -> bool {
-        !self.is_inbound()
-    }
-}
-
 /// After the answer's last byte (or a tunnel's head). `Err`: something is left to be done.
 fn finish<'a>(
     client: &'a mut Connection,
@@ -580,115 +374,6 @@ fn finish<'a>(
         Downstream::Drain { bytes_max } => Err(Box::pin(drain(client, exchange, bytes_max, snapshot))),
         Downstream::Close => Ok(Next::Close),
     }
-}
-
-async fn tunnel(
-    client: &mut Connection,
-    upstream: Upstream,
-    metrics: &RouteMetrics,
-    snapshot: &Snapshot,
-) -> Next {
-    let (mut upstream, _load) = upstream.into_tunnel();
-    let early = Early { client: client.take_input(), upstream: upstream.take_input() };
-    let idle = snapshot.limits.tcp_idle_timeout;
-    let (copied, _ended) = both_ways(&mut client.stream, &mut upstream.stream, early, idle).await;
-    metrics.sent_bytes.add(copied.to_upstream);
-    metrics.received_bytes.add(copied.to_client);
-    Next::Close
-}
-
-/// Reads and discards what is left of a request's body.
-async fn drain(
-    client: &mut Connection,
-    exchange: &mut Exchange,
-    bytes_max: u64,
-    snapshot: &Snapshot,
-) -> Next {
-    let drained = async {
-        let mut left = bytes_max;
-        loop {
-            let before = client.input.len() as u64;
-            if exchange.discard(client)? {
-                return Ok(());
-            }
-            left = left.checked_sub(before).ok_or(())?;
-            if client.fill().await.map_err(drop)? == 0 {
-                return Err(());
-            }
-        }
-    };
-    match timeout(snapshot.limits.header_timeout, drained).await {
-        Ok(Ok(())) => Next::Continue(Instant::now()),
-        Ok(Err(())) | Err(_) => Next::Close,
-    }
-}
-
-/// The request has no answer of its upstream: the proxy answers itself, where the client has not seen a head yet.
-async fn fail(
-    client: &mut Connection,
-    exchange: Option<&Exchange>,
-    metrics: &Arc<RouteMetrics>,
-    failure: Failure,
-    began: Instant,
-) -> Next {
-    let head_sent = exchange.is_some_and(Exchange::is_answer_begun);
-    let status = (!head_sent && failure.status() != 0).then(|| failure.status());
-    metrics.record(Outcome::Failed { failure: failure.label(), status }, began.elapsed());
-    if status.is_none() {
-        return Next::Cut;
-    }
-    let Some(exchange) = exchange else { return answer(client, None, failure, true).await };
-    let rejected = matches!(failure, Failure::Rejected(_) | Failure::BodyTimeout);
-    let close = rejected || exchange.downstream() != Downstream::Continue;
-    answer(client, Some(exchange), failure, close).await
-}
-
-/// A request whose head is not usable, or whose destination is gone.
-async fn refuse_head(flow: &Flow, client: &mut Connection, failure: Failure) -> Next {
-    let snapshot = flow.worker.snapshot();
-    if let Ok((_, metrics)) = flow.route(&snapshot) {
-        metrics.count(Outcome::Failed { failure: failure.label(), status: Some(failure.status()) });
-    }
-    answer(client, None, failure, true).await
-}
-
-async fn answer(client: &mut Connection, exchange: Option<&Exchange>, failure: Failure, close: bool) -> Next {
-    let mut out = Output::new();
-    out.0.extend_from_slice(exchange.map_or(&[], Exchange::unsent_interim));
-    let exchange = exchange.map(Exchange::wire);
-    let reason = (REASON_HEADER, failure.reason().as_bytes());
-    let retry = failure.retry_after().map(|seconds| (&b"retry-after"[..], seconds.as_bytes()));
-    let append = [Some(reason), retry].into_iter().flatten().collect::<Vec<_>>();
-    let edits = ResponseEdits { close, remove: &[], append: &append };
-    let text = format!("{}\n", failure.text());
-    let goes_on =
-        encode_local_response(failure.status(), exchange, &edits, "text/plain", text.as_bytes(), &mut out.0);
-    match timeout(LINGER, client.send(&out.0)).await {
-        Ok(Ok(())) if goes_on => Next::Continue(Instant::now()),
-        Ok(Ok(())) => Next::Close,
-        Ok(Err(_)) | Err(_) => Next::Cut,
-    }
-}
-
-/// Ends a connection on which nothing is under way.
-pub async fn close(mut client: Connection) {
-    let _ = timeout(LINGER, client.stream.farewell()).await;
-}
-
-/// Closes so that the client can read all that was written: unread bytes would make the kernel send a reset.
-pub async fn linger(mut client: Connection) {
-    let mut discarded = 0;
-    let mut ended = pin!(async {
-        client.stream.shutdown().await.ok();
-        while discarded < LINGER_BYTES_MAX {
-            client.input.consume(client.input.len());
-            match client.fill().await {
-                Ok(0) | Err(_) => return,
-                Ok(count) => discarded += count,
-            }
-        }
-    });
-    let _ = timeout(LINGER, ended.as_mut()).await;
 }
 
 thread_local! {

@@ -3,7 +3,7 @@
 //! Where only one of the two sides speaks HTTP/2, the other is an HTTP/1.1 connection for as long as the exchange lasts
 //! (`single`, driven by `to_http1` or `from_http1`); `end` is where the two meet.
 //!
-//! Each request is routed and balanced on its own, by [`crate::http::Flow::plan`] and [`crate::upstream::Target`] as one
+//! Each request is routed and balanced on its own, by [`crate::flow::Flow::plan`] and [`crate::upstream::Target`] as one
 //! over HTTP/1.1. Its life begins in `exchange`; `link` is one connection and who reads and writes on it; `links` the
 //! connections to one endpoint; `pipe` one direction of a body; `reply` what the proxy answers itself. No stream has a task:
 //! what one connection receives is put at once into the other's engine, or waits in its exchange as far as the
@@ -33,7 +33,8 @@ use self::link::{Driver, End, Link};
 pub use self::links::Links;
 pub use self::spoken::Way;
 use crate::connection::Connection;
-use crate::http::{self, Flow, Waits};
+use crate::flow::Flow;
+use crate::http::{self, Waits};
 
 /// What a peer may send on a stream before the other side has taken any of it: at first, and when the other side has
 /// shown that it takes all that comes. The most that an exchange holds.

@@ -23,6 +23,7 @@ mod outbound;
 mod detection;
 mod dns;
 mod exchange;
+mod flow;
 mod grpc;
 mod http;
 mod http2;

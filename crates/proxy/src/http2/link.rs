@@ -19,7 +19,7 @@ use super::exchange::{self, Step, Ticket};
 use super::links::Needs;
 use crate::connection::Connection;
 use crate::failure::Failure;
-use crate::http::Flow;
+use crate::flow::Flow;
 use crate::timer::Timer;
 use crate::worker::Worker;
 
