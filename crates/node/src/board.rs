@@ -108,6 +108,12 @@ impl Board {
         self.changes.subscribe()
     }
 
+    /// What is no change of a view.
+    pub fn announce(&self, event: Event) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
+    }
+
     /// Lets everybody who waits look again.
     pub fn nudge(&self) {
         self.changes.send_modify(|count| *count += 1);

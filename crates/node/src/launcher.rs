@@ -196,6 +196,7 @@ impl Launcher {
             program: options.program,
             successions: Semaphore::new(succession::AT_ONCE),
             outdated: Mutex::default(),
+            proxies_lost: Mutex::default(),
             lifeline,
             environment: Mutex::new(options.environment),
         });

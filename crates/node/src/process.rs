@@ -5,9 +5,10 @@ use std::fs;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
@@ -78,6 +79,16 @@ impl Stat {
 pub struct Watched {
     pub id: ProcessId,
     pidfd: AsyncFd<OwnedFd>,
+    end: OnceLock<End>,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Exited(i32),
+    Killed(i32),
+    /// It was no child of ours: only its parent is told.
+    Unknown,
 }
 
 impl Watched {
@@ -92,14 +103,14 @@ impl Watched {
             reap(id.pid);
             return Ok(None);
         }
-        Ok(Some(Self { id, pidfd: sys::watch(pidfd)? }))
+        Ok(Some(Self { id, pidfd: sys::watch(pidfd)?, end: OnceLock::new() }))
     }
 
     /// Returns when the process has ended; reaps it when it is a child of ours. Safe to cancel and to call again.
-    pub async fn ended(&self) {
+    pub async fn ended(&self) -> End {
         // The descriptor stays readable, so readiness is never cleared. An error is the runtime going down.
         let _ = self.pidfd.readable().await;
-        reap(self.id.pid);
+        *self.end.get_or_init(|| reap(self.id.pid))
     }
 
     /// A process that has ended is no error.
@@ -111,9 +122,13 @@ impl Watched {
     }
 }
 
-fn reap(pid: i32) {
-    // ECHILD: not ours, somebody else reaps it.
-    let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
+fn reap(pid: i32) -> End {
+    match waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::Exited(_, status)) => End::Exited(status),
+        Ok(WaitStatus::Signaled(_, signal, _)) => End::Killed(signal as i32),
+        // ECHILD: not ours, somebody else reaps it.
+        _ => End::Unknown,
+    }
 }
 
 /// Kills a process of an earlier launcher and returns; its end can be watched.

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use sinew_spec::application::ServicePosture;
 use sinew_spec::name::InstanceName;
+use sinew_spec::status::ProxyLost;
+use sinew_spec::time::rfc3339;
 use tokio::sync::Semaphore;
 
 use crate::board::Board;
@@ -34,6 +36,8 @@ pub struct Shared {
     pub successions: Semaphore,
     /// See `ApplicationStatus::outdated`.
     pub outdated: Mutex<BTreeMap<InstanceName, String>>,
+    /// See `ApplicationStatus::proxies_lost`.
+    pub proxies_lost: Mutex<BTreeMap<InstanceName, ProxyLost>>,
     /// The read end of the pipe whose end ends everything; `None`: detached.
     pub lifeline: Option<OwnedFd>,
     /// Values for `FileContent::Environment`. Never stored.
@@ -45,6 +49,10 @@ impl Shared {
         self.outdated.lock().expect("nothing panics while it holds this lock")
     }
 
+    pub fn proxies_lost(&self) -> MutexGuard<'_, BTreeMap<InstanceName, ProxyLost>> {
+        self.proxies_lost.lock().expect("nothing panics while it holds this lock")
+    }
+
     /// For whoever looks why something went wrong: the daemon's log, or the terminal's error stream is not touched in
     /// the foreground.
     pub fn log(&self, text: &str) {
@@ -53,7 +61,7 @@ impl Shared {
         if let Ok(mut file) = opened
             && file.metadata().is_ok_and(|file| file.len() < LOG_BYTES_MAX)
         {
-            let _ = writeln!(file, "{} {text}", crate::board::unix_ms());
+            let _ = writeln!(file, "{} {text}", rfc3339(crate::board::unix_ms()));
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Stdio};
@@ -23,6 +23,7 @@ use crate::folders::{InstanceFolder, write_whole};
 use crate::process::{self, ProcessId, Watched};
 use crate::shared::Shared;
 
+mod casualty;
 mod silence;
 pub mod succession;
 
@@ -101,7 +102,8 @@ struct Keeper<Tell> {
 }
 
 enum Ended {
-    Died,
+    /// Which one and how, in words; `None`: as one ends whose seal has gone.
+    Died(Option<(i32, String)>),
     Ordered,
 }
 
@@ -116,6 +118,7 @@ impl<Tell: Fn(Option<ProcessId>) + Send + 'static> Keeper<Tell> {
             }
         }
         let mut pause = Duration::ZERO;
+        let mut is_lost = false;
         loop {
             let began = Instant::now();
             let is_adopted = alive.is_some();
@@ -126,11 +129,24 @@ impl<Tell: Fn(Option<ProcessId>) + Send + 'static> Keeper<Tell> {
             match started.and_then(Watched::open) {
                 Ok(Some(process)) => {
                     (self.tell)(Some(process.id));
+                    if std::mem::take(&mut is_lost) {
+                        self.shared
+                            .log(&format!("{instance}: proxy {} was started in its place", process.id.pid));
+                    }
                     let ended = self.watch(process, is_adopted).await;
                     (self.tell)(None);
                     match ended {
-                        Ended::Died => self.shared.registry.proxy_ended(&instance),
-                        Ended::Ordered => return self.see_all_out().await,
+                        Ended::Died(how) => {
+                            self.shared.registry.proxy_ended(&instance);
+                            if let Some((pid, how)) = how {
+                                casualty::tell(&self.shared, &instance, pid, how);
+                                is_lost = true;
+                            }
+                        }
+                        Ended::Ordered => {
+                            self.shared.proxies_lost().remove(&instance);
+                            return self.see_all_out().await;
+                        }
                     }
                 }
                 Ok(None) => self.shared.registry.proxy_ended(&instance),
@@ -171,20 +187,23 @@ impl<Tell: Fn(Option<ProcessId>) + Send + 'static> Keeper<Tell> {
                         silence = Box::pin(silence::fallen(self.situation(), false));
                     }
                     Outcome::HasNoSuccessor => {
+                        let how = "gave its place to one that is gone".to_owned();
+                        let pid = process.id.pid;
                         self.see_out(process);
-                        return Ended::Died;
+                        return Ended::Died(Some((pid, how)));
                     }
-                    Outcome::Died => return Ended::Died,
+                    Outcome::Died => {
+                        let end = process.ended().await;
+                        let how = casualty::how(end, &self.bootstrap, &self.folder);
+                        return Ended::Died(how.map(|how| (process.id.pid, how)));
+                    }
                 },
                 () = &mut silence => {
                     drop(fate);
-                    let (instance, pid) = (&self.bootstrap.instance, process.id.pid);
-                    self.shared.log(&format!(
-                        "{instance}: proxy {pid} says nothing and answers nobody (frozen?): ended, a new one is started"
-                    ));
                     let _ = process.signal(libc::SIGKILL);
                     process.ended().await;
-                    return Ended::Died;
+                    let how = "said nothing and answered nobody (frozen?), and was ended".to_owned();
+                    return Ended::Died(Some((process.id.pid, how)));
                 }
                 Some(ended) = self.succeeded.join_next(), if !self.succeeded.is_empty() => self.forget(ended),
             }
@@ -204,7 +223,7 @@ impl<Tell: Fn(Option<ProcessId>) + Send + 'static> Keeper<Tell> {
         let mut stop = self.stop.clone();
         self.succeeded.spawn(async move {
             tokio::select! {
-                () = process.ended() => {}
+                _ = process.ended() => {}
                 () = stopped(&mut stop) => end(&process).await,
             }
             process.id.pid
@@ -272,4 +291,15 @@ fn log(folder: &InstanceFolder) -> io::Result<File> {
         _ => {}
     }
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+/// The last line of its log, after a colon; nothing when it said nothing.
+fn last_words(folder: &InstanceFolder) -> String {
+    const BYTES_MAX: u64 = 64 * 1024;
+    let mut text = String::new();
+    let read = File::open(folder.sidecar_log()).and_then(|log| log.take(BYTES_MAX).read_to_string(&mut text));
+    match text.lines().last() {
+        Some(line) if read.is_ok() => format!(": {line}"),
+        _ => String::new(),
+    }
 }

@@ -63,6 +63,8 @@ use tokio::net::{TcpListener, TcpSocket, UdpSocket, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
+pub use snapshot::check;
+
 /// Everything a proxy is driven by. Sidecar and gateway posture differ only in what is present.
 pub struct ProxyInputs {
     /// `None` until the first one is known; requests meet the newest that could be compiled.

@@ -114,6 +114,12 @@ const HOP_DIALS_MAX: usize = 4;
 /// Applications close what is idle as well, many after 5 s; whoever writes at that moment loses the request.
 const APPLICATION_IDLE_MAX: Duration = Duration::from_secs(4);
 
+/// Why a configuration could not be served by any proxy; where a sentence begins with the path of a key, that one is to blame.
+pub fn check(config: &ProxyConfig) -> Result<(), String> {
+    let (registry, shared) = (Registry::default(), Shared::default());
+    Snapshot::compile(Arc::new(config.clone()), None, &registry, &shared).map(drop)
+}
+
 impl Snapshot {
     /// `previous`: its endpoints are kept where they stay, and retired where they do not.
     pub fn compile(

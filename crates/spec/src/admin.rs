@@ -231,6 +231,15 @@ pub enum Event {
         instance: Option<InstanceName>,
         reason: String,
     },
+    /// The proxy beside an instance (or the gateway) ended without being asked to; another one is started.
+    ProxyLost {
+        unix_ms: u64,
+        instance: InstanceName,
+        /// In words: "was killed by signal 9, perhaps by the kernel for memory".
+        how: String,
+        /// How often it has happened to this instance.
+        times: u32,
+    },
     /// An update goes on to its next step.
     Update {
         unix_ms: u64,

@@ -18,4 +18,5 @@ pub mod log;
 pub mod proxy;
 pub mod seal;
 pub mod status;
+pub mod time;
 pub mod update;

@@ -25,6 +25,9 @@ pub struct ApplicationStatus {
     /// one is about to take its place.
     #[serde(default)]
     pub outdated: BTreeMap<InstanceName, String>,
+    /// Instances (or the gateway) whose proxy ended without being asked to, since the launcher was started.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub proxies_lost: BTreeMap<InstanceName, ProxyLost>,
     pub services: Vec<ServiceStatus>,
     pub published: Vec<PublishedStatus>,
     /// PSS of control plane and launcher, bytes.
@@ -32,6 +35,16 @@ pub struct ApplicationStatus {
     /// Every service is as wanted by the present definition: nothing is about to start, to be replaced or to go.
     #[serde(default)]
     pub ready: bool,
+}
+
+/// Ends of the proxies of one instance that nobody asked for; another one was started each time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyLost {
+    pub times: u32,
+    /// Of the last one.
+    pub unix_ms: u64,
+    /// Of the last one, in words: "was killed by signal 9, perhaps by the kernel for memory".
+    pub how: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -106,6 +106,7 @@ impl Launcher {
             absent: progress.absent.clone(),
             silent: progress.silent.clone(),
             outdated: self.shared.outdated().clone(),
+            proxies_lost: self.shared.proxies_lost().clone(),
             services: services.collect(),
             published: self
                 .published

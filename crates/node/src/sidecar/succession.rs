@@ -1,8 +1,7 @@
 //! A proxy of another program than ours is succeeded by one of ours: the new process takes over the sockets while the
 //! old one serves (`spec::handover`), and the old one drains. A new one that fails is forgotten; the old one goes on.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
@@ -16,7 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::time::{sleep, timeout};
 
-use super::{PROXY, start};
+use super::{PROXY, last_words, start};
 use crate::folders::InstanceFolder;
 use crate::process::{self, ProcessId, Watched, program};
 use crate::shared::Shared;
@@ -56,7 +55,7 @@ pub async fn run(situation: Situation, serving: Arc<Watched>, is_adopted: bool) 
         for _ in 0..tries {
             let turn = tokio::select! {
                 turn = shared.successions.acquire() => turn,
-                () = serving.ended() => return Outcome::Died,
+                _ = serving.ended() => return Outcome::Died,
             };
             let reason = match situation.succeed().await {
                 Ok((successor, paused)) => {
@@ -80,7 +79,7 @@ pub async fn run(situation: Situation, serving: Arc<Watched>, is_adopted: bool) 
             }
             tokio::select! {
                 () = sleep(TRY_AGAIN) => {}
-                () = serving.ended() => return Outcome::Died,
+                _ = serving.ended() => return Outcome::Died,
             }
         }
     }
@@ -124,19 +123,8 @@ impl Situation {
                 let paused = Duration::from_micros(word.trim().parse().unwrap_or_default());
                 Ok((successor.0.take().expect("nobody has taken it"), paused))
             }
-            Ok(_) => Err(format!("the new one ended{}", self.last_words())),
-            Err(_) => Err(format!("the new one is not ready in time{}", self.last_words())),
-        }
-    }
-
-    fn last_words(&self) -> String {
-        const BYTES_MAX: u64 = 64 * 1024;
-        let mut text = String::new();
-        let read = File::open(self.folder.sidecar_log())
-            .and_then(|log| log.take(BYTES_MAX).read_to_string(&mut text));
-        match text.lines().last() {
-            Some(line) if read.is_ok() => format!(": {line}"),
-            _ => String::new(),
+            Ok(_) => Err(format!("the new one ended{}", last_words(&self.folder))),
+            Err(_) => Err(format!("the new one is not ready in time{}", last_words(&self.folder))),
         }
     }
 

@@ -22,6 +22,7 @@ fn status_of(name: &str) -> ApplicationStatus {
         absent: Vec::new(),
         silent: Vec::new(),
         outdated: Default::default(),
+        proxies_lost: Default::default(),
         services: Vec::new(),
         published: Vec::new(),
         memory_bytes: None,

@@ -139,6 +139,9 @@ impl Model {
                 self.failed = Some(Failed { service, instance, reason });
                 return vec![line];
             }
+            Event::ProxyLost { instance, how, .. } => {
+                return vec![format!("{instance}: its proxy {how}; another one is started")];
+            }
             Event::Update { .. } | Event::Lagged { .. } | Event::Down { .. } => {}
         }
         Vec::new()

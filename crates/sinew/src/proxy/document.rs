@@ -29,8 +29,12 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Keys that `T` does not know are an error: a misspelt limit must not be taken for the default.
-pub fn read<T: DeserializeOwned + Serialize>(text: &str) -> Result<T, Problem> {
+/// Keys that `T` does not know are an error: a misspelt limit must not be taken for the default. `usable` says what else is
+/// wrong; a sentence of its that begins with the path of a key (`limits.workers`) is told with the place of that key.
+pub fn read<T: DeserializeOwned + Serialize>(
+    text: &str,
+    usable: impl FnOnce(&T) -> Result<(), String>,
+) -> Result<T, Problem> {
     let json = Json::from_yaml(text)?;
     let value: T = serde_json::from_str(&json.text).map_err(|error| {
         let (line, column) = json.places.get(error.line().saturating_sub(1)).copied().unwrap_or((1, 1));
@@ -39,7 +43,14 @@ pub fn read<T: DeserializeOwned + Serialize>(text: &str) -> Result<T, Problem> {
     let written: Value = serde_json::from_str(&json.text).map_err(|error| at_start(error.to_string()))?;
     let known = serde_json::to_value(&value).map_err(|error| at_start(error.to_string()))?;
     match unknown(&written, &known, String::new()) {
-        None => Ok(value),
+        None => match usable(&value) {
+            Ok(()) => Ok(value),
+            Err(what) => {
+                let path = what.split(' ').next().unwrap_or_default();
+                let (line, column) = json.paths.get(&format!(".{path}")).copied().unwrap_or((1, 1));
+                Err(Problem { line, column, what })
+            }
+        },
         Some(path) => {
             let (line, column) = json.paths.get(&path).copied().unwrap_or((1, 1));
             Err(Problem { line, column, what: format!("unknown key {}", path.trim_start_matches('.')) })

@@ -88,7 +88,8 @@ fn read(path: &Path) -> Result<String, Failure> {
 }
 
 fn read_config(path: &Path) -> Result<ProxyConfig, Failure> {
-    document::read(&read(path)?)
+    let usable = |config: &ProxyConfig| sinew_proxy::check(config);
+    document::read(&read(path)?, usable)
         .map_err(|problem| Failure::bad_input("invalid_file", format!("{}:{problem}", path.display())))
 }
 
@@ -128,7 +129,7 @@ async fn run_file(arguments: &Arguments, config: ProxyConfig, identity: Identity
                 }
                 (config, identity) => {
                     for failure in [config.err(), identity.err()].into_iter().flatten() {
-                        eprintln!("error: {}", failure.message);
+                        eprintln!("error: {}; the last good configuration goes on", failure.message);
                     }
                 }
             }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use sinew_spec::application::ServicePosture;
 use sinew_spec::name::InstanceName;
 use sinew_spec::status::{
-    ApplicationStatus, Health, InstanceState, InstanceStatus, PublishedStatus, ServiceStatus, TrafficStatus,
+    ApplicationStatus, Health, InstanceState, InstanceStatus, ProxyLost, PublishedStatus, ServiceStatus,
+    TrafficStatus,
 };
 
 use super::{EXPLICIT_WORDS, is_good, is_settled};
@@ -16,6 +17,10 @@ use crate::units::{age, bytes, count, milliseconds, percent, rate};
 
 /// Destinations listed for one service; the rest is counted.
 const REFUSED_LISTED_MAX: usize = 5;
+
+/// For how long a proxy's death is told.
+const LOST_SHOWN_MS: u64 = 60 * 60 * 1000;
+const LOST_LISTED_MAX: usize = 8;
 
 /// `last_lines`: the last line that an instance wrote, for those in trouble.
 pub fn render(
@@ -42,6 +47,7 @@ pub fn render(
         troubles.extend(left_out(service, terminal));
     }
     troubles.extend(silent_proxies(status, terminal));
+    troubles.extend(lost_proxies(status, terminal, now_unix_ms));
     troubles.extend(outdated_proxies(status, terminal));
     troubles.extend(late_proxies(status, terminal));
     if !troubles.is_empty() {
@@ -391,6 +397,26 @@ fn left_out(service: &ServiceStatus, terminal: &Terminal) -> Option<String> {
         "{mark} {number} of {} {verb} not answer callers, who leave them out for now\n",
         service.name
     ))
+}
+
+/// Proxies that died lately: what they had was cut, and nothing else would show it.
+fn lost_proxies(status: &ApplicationStatus, terminal: &Terminal, now_unix_ms: u64) -> Option<String> {
+    let lately = status
+        .proxies_lost
+        .iter()
+        .filter(|(_, lost)| now_unix_ms.saturating_sub(lost.unix_ms) < LOST_SHOWN_MS);
+    let mark = terminal.paint(Paint::Warn, "!");
+    let line = |(instance, lost): (&InstanceName, &ProxyLost)| {
+        let how = harmless(&lost.how, false);
+        let ago = age(lost.unix_ms, now_unix_ms);
+        let times = match lost.times {
+            1 => String::new(),
+            times => format!(" ({times} times so far)"),
+        };
+        format!("{mark} the proxy of {instance} {how}, {ago} ago{times}; another one was started\n")
+    };
+    let lines: String = lately.take(LOST_LISTED_MAX).map(line).collect();
+    (!lines.is_empty()).then_some(lines)
 }
 
 /// What serves on, from before an upgrade.

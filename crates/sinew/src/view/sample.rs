@@ -88,6 +88,7 @@ pub fn shop() -> ApplicationStatus {
         absent: vec!["orders-2".into()],
         silent: Vec::new(),
         outdated: Default::default(),
+        proxies_lost: Default::default(),
         services: vec![db, orders, billing, migrate],
         published: vec![PublishedStatus {
             service: "orders".into(),

@@ -66,6 +66,19 @@ fn kill_launcher(sandbox: &Sandbox) {
     });
 }
 
+/// The lines of `GET /v1/events` from now on.
+fn events(sandbox: &Sandbox) -> impl Iterator<Item = String> + use<> {
+    use std::io::{BufRead, BufReader, Write};
+    let mut stream =
+        std::os::unix::net::UnixStream::connect(sandbox.run().join("phoenix/admin.sock")).expect("admin");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+    stream.write_all(b"GET /v1/events HTTP/1.1\r\nhost: sinew\r\n\r\n").expect("ask");
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    // What was before: from here on nothing is missed.
+    lines.find(|line| line.contains("\"status\"")).expect("the first event");
+    lines
+}
+
 #[test]
 fn whatever_dies_comes_back() {
     let compose =
@@ -82,12 +95,21 @@ fn whatever_dies_comes_back() {
                 (back && now["restarts"] == restarts + 1).then_some(())
             });
         }
+        let mut events = events(&sandbox);
         let before = instances(&sandbox, "web").remove(0);
         kill(pid(&before, "sidecar_pid"), Signal::SIGKILL).expect("kill it");
         until("its sidecar is back", Duration::from_secs(1), || {
             let now = instances(&sandbox, "web").remove(0);
             (now["sidecar_pid"].is_i64() && now["sidecar_pid"] != before["sidecar_pid"]).then_some(now)
         });
+        const HOW: &str = "was killed by signal 9, perhaps by the kernel for memory";
+        let event = events.find(|line| line.contains("\"proxy_lost\"")).expect("an event");
+        assert!(event.contains(HOW) && event.contains("\"web-1\""), "{event}");
+        let log = std::fs::read_to_string(sandbox.run().join("phoenix/daemon.log")).expect("the log");
+        let told = format!(" web-1: proxy {} {HOW}; another one is started\n", before["sidecar_pid"]);
+        assert!(log.contains(&told), "{log}");
+        let shown = sandbox.sinew(&["status"]).ok().stdout;
+        assert!(shown.contains(&format!("! the proxy of web-1 {HOW}, ")), "{shown}");
         down(&sandbox);
     }
 }

@@ -28,26 +28,36 @@ limits:
   detect_ms: 20
 ";
 
+fn usable(config: &ProxyConfig) -> Result<(), String> {
+    sinew_proxy::check(config)
+}
+
 #[test]
 fn yaml_and_json_say_the_same() {
-    let config: ProxyConfig = read(GOOD).unwrap();
+    let config: ProxyConfig = read(GOOD, usable).unwrap();
     assert_eq!(config.limits.detect_ms, 20);
     assert_eq!(config.destinations[0].endpoints.len(), 2);
     let json = serde_json::to_string_pretty(&config).unwrap();
-    assert_eq!(read::<ProxyConfig>(&json).unwrap(), config);
+    assert_eq!(read::<ProxyConfig>(&json, usable).unwrap(), config);
 }
 
 /// Replaces the first `from` of the good file, and expects that it is refused so.
 #[track_caller]
 fn check(from: &str, to: &str, expect: &str) {
     assert!(GOOD.contains(from));
-    let problem = read::<ProxyConfig>(&GOOD.replacen(from, to, 1)).unwrap_err();
+    let problem = read::<ProxyConfig>(&GOOD.replacen(from, to, 1), usable).unwrap_err();
     assert_eq!(problem.to_string(), expect);
 }
 
 #[test]
 fn what_is_wrong_is_told_with_its_place() {
     check("revision: 1", "revision: one", "2:11: invalid type: string \"one\", expected u64");
+    check(
+        "detect_ms: 20",
+        "header_timeout_ms: 0",
+        "24:3: limits.header_timeout_ms is 0, which would let nothing through",
+    );
+    check("detect_ms: 20", "memory_bytes_max: 1", "24:3: limits.memory_bytes_max is 1, less than 16777216");
     check("198.18.0.7", "198.18.0", "13:14: invalid IPv4 address syntax");
     check("detect_ms", "detekt_ms", "24:3: unknown key limits.detekt_ms");
     check("    protocols: {}", "    protocol: {}", "12:5: missing field `protocols`");
@@ -63,8 +73,8 @@ fn text_of_any_kind_ends_in_an_answer() {
     for text in
         ["", "---", "- - - -", "a", "[[[", "{", "\0", "a: b: c", "--- a\n--- b", "? [a]\n: b", "&a [*a]"]
     {
-        assert!(read::<ProxyConfig>(text).is_err(), "{text:?}");
+        assert!(read::<ProxyConfig>(text, usable).is_err(), "{text:?}");
     }
     let deep = "[".repeat(100);
-    assert!(read::<ProxyConfig>(&deep).unwrap_err().what.contains("nested too deeply"));
+    assert!(read::<ProxyConfig>(&deep, usable).unwrap_err().what.contains("nested too deeply"));
 }

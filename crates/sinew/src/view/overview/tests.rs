@@ -138,3 +138,17 @@ fn a_port_that_nobody_listens_on_has_its_reason() {
         "{shown}"
     );
 }
+
+#[test]
+fn a_proxy_that_died_lately_is_told() {
+    let mut status = sample::shop();
+    status.services.truncate(1);
+    let how = "was killed by signal 9, perhaps by the kernel for memory".to_owned();
+    let lost = |ago_ms, times| ProxyLost { times, unix_ms: sample::NOW - ago_ms, how: how.clone() };
+    status.proxies_lost =
+        [("db-1".into(), lost(3_000, 2)), ("_gateway-1".into(), lost(LOST_SHOWN_MS, 1))].into();
+    let shown = render(&status, &BTreeMap::new(), &Terminal::plain(), sample::NOW);
+    let line = format!("! the proxy of db-1 {how}, 3s ago (2 times so far); another one was started\n");
+    assert!(shown.contains(&line), "{shown}");
+    assert!(!shown.contains("_gateway-1"), "told for an hour: {shown}");
+}

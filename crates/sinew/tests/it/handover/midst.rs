@@ -125,8 +125,9 @@ fn proxies_that_are_frozen_when_they_are_adopted_are_replaced() {
     assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
     let log = daemon_log(&small.sandbox);
     for pid in &frozen {
-        let told =
-            format!("proxy {pid} says nothing and answers nobody (frozen?): ended, a new one is started");
+        let told = format!(
+            "proxy {pid} said nothing and answered nobody (frozen?), and was ended; another one is started"
+        );
         assert!(log.contains(&told), "{log}");
     }
     assert!(proxies(&small.sandbox).iter().all(|pid| !frozen.contains(pid)), "{frozen:?}");
