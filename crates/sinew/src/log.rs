@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sinew_node::folders::{Folders, InstanceFolder};
-use sinew_spec::log::{FILE, FILE_OLD, LINE_BYTES_MAX, Stream, parse};
+use sinew_spec::log::{FILE, FILE_OLD, LINE_BYTES_MAX, NOTE, Stream, parse};
 use sinew_spec::name::InstanceName;
 
 /// One line of a service.
@@ -160,6 +160,13 @@ pub fn in_order(entries: &mut [Entry]) {
 /// The last lines of an instance: what explains its end.
 pub fn last_lines(folder: &InstanceFolder, instance: &InstanceName, number: usize) -> Vec<Entry> {
     Reader::default().add(instance, folder, Past { tail: Some(number), since_unix_ms: None })
+}
+
+/// The last line that the service itself wrote.
+pub fn last_word(folder: &InstanceFolder, instance: &InstanceName) -> Option<Entry> {
+    const LOOKED_AT: usize = 16;
+    let is_ours = |entry: &Entry| entry.stream == Stream::Error && entry.text.starts_with(NOTE);
+    last_lines(folder, instance, LOOKED_AT).into_iter().rev().find(|entry| !is_ours(entry))
 }
 
 /// Instances with a folder, as far as the folder tells their names.

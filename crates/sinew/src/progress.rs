@@ -82,7 +82,10 @@ pub async fn wait(
             && let Some(failed) = model.failed(Instant::now())
         {
             screen.finish();
-            return Err(explain(&failed, folders));
+            // How things stand now: several may have failed.
+            let lines = model.resync(feed.status().await?);
+            screen.lines(&lines)?;
+            return Err(explain(&failed, &model, folders));
         }
         tokio::select! {
             event = feed.next() => match event? {
@@ -143,7 +146,7 @@ pub async fn beside<T>(
     }
 }
 
-fn explain(failed: &Failed, folders: &Folders) -> Failure {
+fn explain(failed: &Failed, model: &Model, folders: &Folders) -> Failure {
     let name = failed.instance.as_ref().map_or(failed.service.as_str(), InstanceName::as_str);
     let lines = failed.instance.as_ref().map(|instance| {
         log::last_lines(&folders.instance(instance), instance, LOG_LINES)
@@ -151,12 +154,19 @@ fn explain(failed: &Failed, folders: &Folders) -> Failure {
             .map(|entry| harmless(&entry.text, false))
             .collect()
     });
-    Failure::failed("not_healthy", format!("`{name}` does not come up: {}", failed.reason))
+    let mut message = format!("`{name}` does not come up: {}", failed.reason);
+    let others: Vec<String> = model.fail_beside(failed).iter().map(|name| format!("`{name}`")).collect();
+    if !others.is_empty() {
+        let verb = if others.len() == 1 { "does" } else { "do" };
+        message.push_str(&format!("; neither {verb} {}", others.join(", ")));
+    }
+    let end = match model.serves_on(failed) {
+        Some(words) => format!("{words} (`sinew down` would end that, too)"),
+        None => "`sinew down` ends it".to_owned(),
+    };
+    Failure::failed("not_healthy", message)
         .log(lines.unwrap_or_default())
-        .hint(format!(
-            "`sinew logs {}` shows more, `sinew status` the rest; `sinew down` ends it",
-            failed.service
-        ))
+        .hint(format!("`sinew logs {}` shows more, `sinew status` the rest; {end}", failed.service))
 }
 
 fn late(model: &Model, timeout: Duration, folders: &Folders) -> Failure {

@@ -117,10 +117,25 @@ fn no_such_file(file: &Path) -> Failure {
     let typed = file.file_name().unwrap_or_default().to_string_lossy();
     match crate::suggest::nearest(&typed, names.iter().map(String::as_str)) {
         Some(near) => failure.hint(format!("did you mean `{near}`?")),
+        None if names.is_empty() && is_named_as_file(&typed) => failure
+            .hint("no file of that folder ends in .yaml or .yml; `-f FILE` names one that lies elsewhere"),
+        None if is_named_as_file(&typed) => failure.hint(format!("there is: {}", listed(names))),
         None => failure.hint(
             "a FILE, a DIR with a compose.yaml, or nothing for this folder; services are not named here",
         ),
     }
+}
+
+fn is_named_as_file(typed: &str) -> bool {
+    typed.ends_with(".yaml") || typed.ends_with(".yml")
+}
+
+fn listed(mut names: Vec<String>) -> String {
+    const LISTED_MAX: usize = 10;
+    names.sort();
+    let more = if names.len() > LISTED_MAX { ", …" } else { "" };
+    names.truncate(LISTED_MAX);
+    format!("{}{more}", names.join(", "))
 }
 
 /// Without `.` and `..`, as typed otherwise: links stay, so that messages show what the user wrote.

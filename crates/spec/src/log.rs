@@ -6,6 +6,8 @@
 
 pub const FILE: &str = "log";
 pub const FILE_OLD: &str = "log.old";
+/// What a line on standard error begins with that is the init's own and not the service's.
+pub const NOTE: &str = "sinew: ";
 /// Of the text of one line.
 pub const LINE_BYTES_MAX: usize = 16 * 1024;
 

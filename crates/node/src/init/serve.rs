@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use libc::{POLLIN, pollfd};
-use sinew_spec::log::Stream;
+use sinew_spec::log::{NOTE, Stream};
 use sinew_spec::seal::{
     Command, DESCRIPTORS_MAX, InitEvent, InitMessage, InitReply, InitRequest, LISTENERS_MAX,
     MESSAGE_BYTES_MAX, ServiceState, StandingSockets, TerminalSize,
@@ -231,7 +231,7 @@ impl Seal {
 
     /// A line of the service's log that is ours.
     pub fn note(&mut self, text: &str) {
-        let line = format!("sinew: {text}\n");
+        let line = format!("{NOTE}{text}\n");
         self.log.add(Stream::Error, &mut Vec::new(), line.as_bytes(), now_unix_ms(), Instant::now());
     }
 

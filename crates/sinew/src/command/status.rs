@@ -81,7 +81,7 @@ fn last_lines(target: &Target, status: &ApplicationStatus) -> BTreeMap<InstanceN
     instances
         .filter(|instance| view::overview::has_trouble(instance))
         .filter_map(|instance| {
-            let last = log::last_lines(&target.folders.instance(&instance.name), &instance.name, 1).pop()?;
+            let last = log::last_word(&target.folders.instance(&instance.name), &instance.name)?;
             Some((instance.name.clone(), last.text))
         })
         .collect()

@@ -81,6 +81,8 @@ fn the_past_is_cut_as_wanted() {
     assert_eq!(past(Some(1), Some(20)), "c");
     assert_eq!(past(Some(0), None), "");
     assert_eq!(texts(&last_lines(&log.folder, &log.instance, 1)), ["c"]);
+    log.append(&format!("{}{NOTE}not its word\n", prefix(40, Stream::Error)));
+    assert_eq!(last_word(&log.folder, &log.instance).map(|entry| entry.text), Some("c".to_owned()));
 }
 
 #[test]

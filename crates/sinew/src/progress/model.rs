@@ -7,9 +7,10 @@ use sinew_spec::admin::Event;
 use sinew_spec::name::{InstanceName, ServiceName};
 use sinew_spec::status::{ApplicationStatus, InstanceState, InstanceStatus, ServiceStatus};
 
-use super::words::{describe, is_hopeless, is_unheard, phase};
+use super::words::{describe, failed_beside, is_hopeless, is_unheard, phase, serve_on};
 use crate::terminal::harmless;
 use crate::units::{count, span};
+use crate::view::is_good;
 
 /// An instance in trouble may be about to be replaced.
 pub const HOPELESS_FOR: Duration = Duration::from_millis(400);
@@ -108,6 +109,22 @@ impl Model {
             }
         }
         None
+    }
+
+    /// Further services that do not come up, as far as it is known.
+    pub fn fail_beside(&self, failed: &Failed) -> Vec<&ServiceName> {
+        let others = self.services().filter(|service| service.name != failed.service);
+        let in_trouble = |service: &&ServiceStatus| {
+            failed_beside(service).is_some() || service.instances.iter().any(is_hopeless)
+        };
+        others.filter(in_trouble).map(|service| &service.name).collect()
+    }
+
+    /// What was there before the service's failed replacement, in words; `None`: nothing.
+    pub fn serves_on(&self, failed: &Failed) -> Option<String> {
+        let service =
+            self.services.get(&failed.service).filter(|service| failed_beside(service).is_some())?;
+        Some(serve_on(service.instances.iter().filter(|instance| is_good(instance)).count()))
     }
 
     /// Lines about what changed, for a plain output.

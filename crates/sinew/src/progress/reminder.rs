@@ -99,7 +99,7 @@ pub fn below<'a>(services: impl IntoIterator<Item = &'a ServiceStatus>, folders:
 /// Of the first instance that is not as it should be.
 fn last_line(service: &ServiceStatus, folders: &Folders) -> Option<String> {
     let instance = service.instances.iter().find(|instance| !is_good(instance))?;
-    let last = log::last_lines(&folders.instance(&instance.name), &instance.name, 1).pop()?;
+    let last = log::last_word(&folders.instance(&instance.name), &instance.name)?;
     Some(harmless(&last.text, false)).filter(|line| !line.trim().is_empty())
 }
 

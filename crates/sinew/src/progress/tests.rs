@@ -154,3 +154,41 @@ fn only_what_was_named_is_waited_for() {
     assert_eq!(model.failed(Instant::now()), None);
     assert!(!Model::new(status, BTreeSet::from(["db".into(), "orders".into()])).is_ready());
 }
+
+#[test]
+fn a_failed_replacement_leaves_what_was_there() {
+    let mut status = sample::shop();
+    status.services.truncate(2);
+    for service in &mut status.services {
+        service.instances.truncate(1);
+        service.wanted = 1;
+        let name = format!("{}-2", service.name);
+        let mut fresh = sample::instance(&name, InstanceState::Exited, Health::None, 50);
+        fresh.exit_code = Some(2);
+        service.instances.push(fresh);
+    }
+    let model = all(status);
+    assert_eq!(
+        model.first_lines(),
+        [
+            "db: db-2: ended with code 2; the earlier one serves on",
+            "orders: orders-2: ended with code 2; the earlier one serves on"
+        ]
+    );
+    let failed = Failed {
+        service: "db".into(),
+        instance: Some("db-2".into()),
+        reason: "ended with code 2".to_owned(),
+    };
+    let nowhere = std::path::PathBuf::from("/nowhere");
+    let bases = sinew_node::folders::Bases { run: nowhere.clone(), state: nowhere };
+    let failure = explain(&failed, &model, &Folders::new(&bases, &"shop".into()));
+    assert_eq!(failure.message, "`db-2` does not come up: ended with code 2; neither does `orders`");
+    assert_eq!(
+        failure.hint.as_deref(),
+        Some(
+            "`sinew logs db` shows more, `sinew status` the rest; the earlier one serves on (`sinew down` would end \
+             that, too)"
+        )
+    );
+}

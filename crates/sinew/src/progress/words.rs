@@ -29,6 +29,22 @@ pub fn is_unheard(instance: &InstanceStatus) -> bool {
     lives && instance.unheard_port.is_some()
 }
 
+/// An instance that was to take the place of others, and has ended: those are still there.
+pub fn failed_beside(service: &ServiceStatus) -> Option<&InstanceStatus> {
+    let ended = |instance: &&InstanceStatus| {
+        matches!(instance.state, InstanceState::Exited | InstanceState::Backoff) && !is_good(instance)
+    };
+    service.instances.iter().find(ended).filter(|_| is_settled(service))
+}
+
+/// `number`: of instances that were there before.
+pub fn serve_on(number: usize) -> String {
+    match number {
+        1 => "the earlier one serves on".to_owned(),
+        more => format!("{more} earlier ones serve on"),
+    }
+}
+
 /// What a service is at, in words.
 pub fn phase(service: &ServiceStatus) -> String {
     let good = service.instances.iter().filter(|instance| is_good(instance)).count();
@@ -36,6 +52,14 @@ pub fn phase(service: &ServiceStatus) -> String {
         Some(message) => format!("{words}: {}", harmless(message, false)),
         None => words,
     };
+    let how = |instance: &InstanceStatus| match (&instance.message, instance.exit_code) {
+        (Some(message), _) => harmless(message, false),
+        (None, Some(code)) => format!("ended with code {code}"),
+        (None, None) => "ended".to_owned(),
+    };
+    if let Some(failed) = failed_beside(service) {
+        return format!("{}: {}; {}", failed.name, how(failed), serve_on(good));
+    }
     if is_settled(service) {
         let completed = service.instances.iter().any(|instance| instance.state == InstanceState::Exited);
         let checked = service.instances.iter().any(|instance| instance.health == Health::Healthy);
@@ -52,11 +76,6 @@ pub fn phase(service: &ServiceStatus) -> String {
             more => format!("{more} {word}"),
         };
     }
-    let how = |instance: &InstanceStatus| match (&instance.message, instance.exit_code) {
-        (Some(message), _) => harmless(message, false),
-        (None, Some(code)) => format!("ended with code {code}"),
-        (None, None) => "ended".to_owned(),
-    };
     if let Some(crashing) = service.instances.iter().find(|i| i.state == InstanceState::Backoff) {
         return format!("{}; is tried again", how(crashing));
     }
@@ -85,7 +104,9 @@ pub fn mark(service: &ServiceStatus, spinner: &'static str) -> (&'static str, Pa
             || (instance.state == InstanceState::Exited && !is_good(instance))
             || instance.health == Health::Unhealthy
     });
-    if is_settled(service) {
+    if failed_beside(service).is_some() {
+        ("x", Paint::Bad)
+    } else if is_settled(service) {
         ("+", Paint::Good)
     } else if trouble {
         ("x", Paint::Bad)

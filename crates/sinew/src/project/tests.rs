@@ -67,6 +67,8 @@ fn a_place_is_a_file_or_a_folder() {
     check(&tree, "", &place("a/./b/../compose.yaml"), Ok(("a", &["a/compose.yaml"])));
     check(&tree, "", &place("a/b"), Err("no compose file in"));
     check(&tree, "a", &place("prd.yaml"), Err("did you mean `prod.yaml`?"));
+    check(&tree, "a", &place("nosuch.yaml"), Err("there is: compose.override.yml, compose.yaml, prod.yaml"));
+    check(&tree, "a/b", &place("nosuch.yaml"), Err("`-f FILE` names one"));
     check(&tree, "a", &place("orders"), Err("services are not named here"));
 }
 

@@ -3,7 +3,7 @@
 use super::keys::{self, Section, Support};
 use super::problem::quote;
 use super::source::{At, Findings};
-use super::suggest::nearest;
+use super::suggest::{nearest, nearest_alone};
 use super::units::Wrong;
 use super::yaml::{Entry, Node, ScalarKind, Value, push_key, scalar_kind};
 
@@ -189,13 +189,22 @@ impl<'a> Field<'a> {
 
     /// One of the words.
     pub fn word<T: Copy>(&self, findings: &mut Findings, words: &[(&str, T)]) -> Option<T> {
-        let text = self.text(findings)?;
-        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+        let is = |text: &str| words.iter().find(|(word, _)| *word == text);
+        let text = match &self.node.value {
+            // Quotes would not help.
+            Value::Scalar { text, plain: true }
+                if scalar_kind(text) != ScalarKind::Text && is(text).is_none() =>
+            {
+                text.as_str()
+            }
+            _ => self.text(findings)?,
+        };
+        if let Some((_, value)) = is(text) {
             return Some(*value);
         }
         let known: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
         let what = format!("`{}` cannot be {}", self.name(), quote(text));
-        let hint = match nearest(text, words.iter().map(|(word, _)| *word)) {
+        let hint = match nearest_alone(text, words.iter().map(|(word, _)| *word)) {
             Some(near) => format!("did you mean `{near}`?"),
             None => match words.iter().find(|(word, _)| text.len() > 3 && word.contains(text)) {
                 Some((near, _)) => format!("did you mean `{near}`?"),
@@ -387,9 +396,15 @@ fn check_key(entry: &Entry, path: &str, section: Section, findings: &mut Finding
 
 /// The key belongs to another mapping: mostly a matter of indentation.
 fn elsewhere(name: &str, section: Section) -> Option<String> {
-    let places = [Section::Service, Section::Top, Section::Deploy, Section::Healthcheck, Section::Sinew];
+    let places: &[Section] = match section {
+        Section::SinewTop | Section::SinewGateway => &[Section::SinewTop, Section::Top],
+        // What lies further away is no matter of indentation.
+        section if !section.allows_extensions() => &[Section::Sinew, Section::Service],
+        _ => &[Section::Service, Section::Top, Section::Deploy, Section::Healthcheck, Section::Sinew],
+    };
     let found = places
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|place| *place != section)
         .find(|place| keys::find(*place, name).is_some())?;
     Some(format!("it is a key of {}; check the indentation", found.describe()))

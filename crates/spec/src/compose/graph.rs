@@ -37,7 +37,13 @@ pub(super) fn select(
     for name in &input.services {
         if !drafts.iter().any(|draft| draft.service.name.as_str() == name) {
             let names = drafts.iter().map(|draft| draft.service.name.as_str());
-            let hint = nearest(name, names).map(|near| format!("did you mean `{near}`?"));
+            let names: Vec<&str> = names.collect();
+            let near = nearest(name, names.iter().copied());
+            let near = near.map(|near| format!("did you mean `{near}`? There is: "));
+            let shown = names.iter().take(LISTED_MAX).copied().collect::<Vec<_>>().join(", ");
+            let more = if names.len() > LISTED_MAX { ", …" } else { "" };
+            let near = near.unwrap_or_else(|| "there is: ".to_owned());
+            let hint = (!names.is_empty()).then(|| format!("{near}{shown}{more}"));
             findings.problem(whole, "", format!("there is no service {}", quote(name))).hint = hint;
         }
     }
@@ -76,6 +82,9 @@ fn profiles<'a>(input: &'a ComposeInput<'_>, environment: &'a BTreeMap<String, S
     let variable = environment.get("COMPOSE_PROFILES").map_or("", String::as_str);
     variable.split(',').map(str::trim).filter(|profile| !profile.is_empty()).collect()
 }
+
+/// Of services, in a hint.
+const LISTED_MAX: usize = 20;
 
 /// The services asked for, and what they depend on.
 fn wanted(

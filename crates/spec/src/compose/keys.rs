@@ -255,13 +255,16 @@ pub(super) fn meant(section: Section, name: &str) -> Option<&'static str> {
         (Healthcheck, "http" | "tcp") => "HTTP and TCP checks stand under `x-sinew: {health: …}`",
         (Healthcheck, "cmd" | "command" | "exec") => "did you mean `test`?",
         (Healthcheck, "period") => "did you mean `interval`?",
-        (SinewTop, "build" | "protocol" | "egress" | "health" | "read") => {
-            "it stands under `x-sinew` of a service"
-        }
+        (
+            SinewTop | SinewGateway,
+            "build" | "protocol" | "send_proxy" | "accept_proxy" | "egress" | "health" | "read",
+        ) => "it stands under `x-sinew` of a service",
         (SinewTop, "handover_drain") => {
             "write `gateway: {handover_drain: …}`, or put it under `x-sinew` of a service"
         }
         (SinewTop, "workers") => "write `gateway: {workers: …}`, or put it under `x-sinew` of a service",
+        (Sinew | Service, "gateway") => "write `x-sinew: {gateway: …}` at the top, beside `services`",
+        (Top, "gateway") => "write `x-sinew: {gateway: …}`",
         (Sinew, "protocols") => "did you mean `protocol`?",
         (Sinew, "healthcheck") => "did you mean `health`?",
         (SinewHealth, "cmd" | "command" | "exec" | "test") => "commands stand under `healthcheck: {test: …}`",

@@ -269,10 +269,16 @@ fn long(item: &Field<'_>, findings: &mut Findings) -> Option<PublishedPort> {
     }
     let named = keys.get("name").and_then(|field| named_protocol(field.filled(findings)?));
     let protocol = match keys.get("app_protocol") {
-        Some(field) => match field.word(findings, &APP_PROTOCOLS) {
-            Some(protocol) => Some(protocol),
-            None => return None,
-        },
+        Some(field) => {
+            let protocol = field.word(findings, &APP_PROTOCOLS)?;
+            if named.is_some_and(|named| named != protocol) {
+                field
+                    .problem(findings, "the port's `name` begins with another protocol")
+                    .hint("let both say the same, or give the port another name");
+                return None;
+            }
+            Some(protocol)
+        }
         None => named,
     };
     good.then_some(PublishedPort { host: host?, published: published?, target: target?, protocol })

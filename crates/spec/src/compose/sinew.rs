@@ -81,7 +81,18 @@ pub(super) fn read(keys: &Keys<'_>, draft: &mut Draft, context: &mut Context<'_>
     draft.service.workers = sinew.get("workers").and_then(|field| workers(field, context.findings));
     draft.service.handover_drain_ms =
         sinew.get("handover_drain").and_then(|field| handover_drain(field, context.findings));
-    health(sinew.get("health")?, context.findings)
+    let health = health(sinew.get("health")?, context.findings)?;
+    if let (Probe::Http { port, .. }, at, path) = &health
+        && draft.service.send_proxy.contains_key(port)
+    {
+        let what =
+            format!("port {port} expects a header of the PROXY protocol, and health checks come without one");
+        context
+            .findings
+            .warning(*at, path.clone(), what)
+            .hint(format!("write `health: {{tcp: {port}}}`, or a command"));
+    }
+    Some(health)
 }
 
 /// `x-sinew` at the top.
@@ -181,13 +192,13 @@ fn protocol(field: &Field<'_>, draft: &mut Draft, findings: &mut Findings) {
                     .problem(entry.key_at, item.path.clone(), what)
                     .hint("write `protocol: {8000: http}`");
             }
-            if let Some((port, protocol)) = port.zip(item.word(findings, &Protocol::WORDS)) {
+            if let Some((port, protocol)) = port.zip(protocol_word(&item, findings)) {
                 declared.insert(port, protocol);
             }
         }
         declared
     } else {
-        let Some(protocol) = field.word(findings, &Protocol::WORDS) else { return };
+        let Some(protocol) = protocol_word(field, findings) else { return };
         let published = draft.service.published.iter().map(|port| port.target);
         let ports: Vec<u16> = published.chain(draft.service.expose.iter().copied()).collect();
         if ports.is_empty() {
@@ -205,6 +216,18 @@ fn protocol(field: &Field<'_>, draft: &mut Draft, findings: &mut Findings) {
             field.problem(findings, what).hint("say it in one place");
         }
     }
+}
+
+fn protocol_word(field: &Field<'_>, findings: &mut Findings) -> Option<Protocol> {
+    if let Value::Scalar { text, .. } = &field.node.value
+        && matches!(text.to_ascii_lowercase().as_str(), "https" | "tls" | "ssl" | "wss" | "grpcs")
+    {
+        field
+            .problem(findings, format!("`{}` cannot be {}", field.name(), quote(text)))
+            .hint("write `tcp`: TLS passes as it is, and nobody on the way sees what is in it");
+        return None;
+    }
+    field.word(findings, &Protocol::WORDS)
 }
 
 /// `{8000: [10.0.0.0/8, 192.0.2.7]}`
@@ -237,7 +260,14 @@ fn accept_proxy(field: &Field<'_>, draft: &mut Draft, findings: &mut Findings) {
         for source in sources.unwrap_or_default() {
             let Some(text) = source.filled(findings) else { continue };
             match egress_host(&source, text, findings) {
-                Some(EgressHost::Network { address, prefix }) => networks.push(Network { address, prefix }),
+                Some(EgressHost::Network { address, prefix }) => {
+                    if prefix == 0 {
+                        findings
+                            .warning(source.at(), source.path.clone(), format!("{} is everybody", quote(text)))
+                            .hint("whoever connects may say that it is somebody else: name the load balancers alone");
+                    }
+                    networks.push(Network { address, prefix });
+                }
                 Some(EgressHost::Name(_)) => {
                     let what = format!("{} is not an address or a network", quote(text));
                     source.problem(findings, what).hint("write `192.0.2.7` or `10.0.0.0/8`");

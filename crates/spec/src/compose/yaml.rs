@@ -258,6 +258,10 @@ impl Loader<'_> {
             if !error.info().contains("quoted scalar") {
                 what = format!("a {kind} in brackets is not closed or lacks a comma");
                 hint = Some(format!("it begins with `{bracket}` on line {}", open.node.at.line));
+                if let Some(variable) = bare_variable(text, open.node.at.line as usize, mark.line()) {
+                    what = format!("`{variable}` in brackets must stand in quotes");
+                    hint = Some(format!("write `\"{variable}\"`"));
+                }
             }
         }
         self.findings.problem(at, path, what).hint = hint;
@@ -487,6 +491,18 @@ fn opens_with_bracket(text: &str, at: At) -> bool {
     let line = usize::try_from(at.line).ok().and_then(|line| text.lines().nth(line.checked_sub(1)?));
     let column = at.column.saturating_sub(1) as usize;
     line.and_then(|line| line.chars().nth(column)).is_some_and(|first| matches!(first, '[' | '{'))
+}
+
+/// `${NAME}` as a value without quotes on these lines, from 1: the brace begins a mapping there.
+fn bare_variable(text: &str, first: usize, last: usize) -> Option<&str> {
+    let lines = text.lines().skip(first.saturating_sub(1)).take((last + 1).saturating_sub(first));
+    lines.into_iter().find_map(|line| {
+        line.match_indices("${").find_map(|(at, _)| {
+            let before = line[..at].trim_end().chars().next_back()?;
+            let end = line[at..].find('}')?;
+            matches!(before, ':' | ',' | '[' | '{').then(|| &line[at..=at + end])
+        })
+    })
 }
 
 /// The parser's words -> ours. It stops at the first error, and its words are for those who know its insides.
