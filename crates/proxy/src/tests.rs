@@ -22,6 +22,7 @@ mod list;
 mod memory;
 mod pace;
 mod pieces;
+mod reasons;
 mod requests;
 mod slowness;
 mod streams;

@@ -340,6 +340,13 @@ pub fn document() -> String {
          appears when it has a value. `direction` is `inbound` (to the proxy's own service; `route` is the port),\n\
          `outbound` (to another service; `route` is its name) or `egress` (out of the mesh; `route` is the destination\n\
          as declared). Labels are bounded: what exceeds the bound is counted under `_other`.\n\n\
+         The admin socket is `i/INSTANCE/admin.sock` in the run folder of the application ([operations.md](operations.md));\n\
+         the gateway's instance is `_gateway-1`. Only the user who runs the application, and root, may connect:\n\n\
+         ```\n$ curl --unix-socket /run/sinew/shop/i/orders-1/admin.sock http://sinew/metrics\n```\n\n\
+         Prometheus does not scrape Unix sockets: let a small server of that user pass each one on (`socat\n\
+         TCP-LISTEN:9464,bind=127.0.0.1,fork UNIX-CONNECT:/run/sinew/shop/i/orders-1/admin.sock`), or let a timer write what curl\n\
+         says into the folder of the node exporter's textfile collector. Beside `/metrics` there are `/stats.json` (what\n\
+         `sinew status` adds up), `/config` (the configuration that is served) and `/ready` (200 when one is).\n\n\
          | name | type | labels | meaning |\n|---|---|---|---|\n",
     );
     for family in FAMILIES {

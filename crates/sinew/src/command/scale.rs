@@ -15,7 +15,8 @@ use crate::units::count;
 #[command(after_help = "Examples:\n  \
     sinew scale orders=3\n  \
     sinew scale orders=3 billing=1\n\n\
-    No request is lost: instances that go are taken out of routing first and finish what they have begun.")]
+    No request is lost: instances that go are taken out of routing first and finish what they have \
+    begun, within `stop_grace_period` (10s).")]
 pub struct Arguments {
     /// A service and its number of instances
     #[arg(value_name = "SERVICE=N", required = true, value_parser = parse_target)]

@@ -24,6 +24,7 @@ mod memory;
 mod names;
 mod outlier;
 mod pages;
+mod proxy_file;
 mod refused;
 mod seal;
 mod server_first;
