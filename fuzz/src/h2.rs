@@ -2,7 +2,7 @@
 //! `properties.rs` is; the first byte of an input says where the rest is cut in two.
 
 use sinew_wire::h1::{self, HeadScan, Parsed};
-use sinew_wire::h2::{Connection, Event, FRAME_BYTES_MAX, Heads, Limits, PREFACE};
+use sinew_wire::h2::{Connection, ErrorCode, Event, FRAME_BYTES_MAX, Heads, Limits, PREFACE};
 use sinew_wire::head::{FieldKind, Framing, RequestEdits, RequestHead, ResponseEdits, ResponseHead};
 use sinew_wire::hpack::{Decoder, Encoder, FieldList, ListLimits};
 
@@ -116,6 +116,10 @@ impl End {
             Event::Request { stream, end } => {
                 forward_request(&self.heads, end);
                 let _ = self.connection.send_local_response(stream, 200, &[], "text/plain", b"ok");
+            }
+            Event::Rejected { stream, reject, .. } => {
+                let _ = self.connection.send_local_response(stream, reject.status, &[], "text/plain", b"no");
+                self.connection.reset(stream, ErrorCode::NO_ERROR);
             }
             Event::Response { end, .. } => forward_response(&self.heads, end),
             _ => {}

@@ -26,5 +26,6 @@ mod reasons;
 mod requests;
 mod slowness;
 mod streams;
+mod too_large;
 mod websocket;
 mod workers;

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use crate::histogram::upper_bound_us;
-use crate::registry::{Direction, Failure, Figures, GRPC_STATUSES, RouteFigures, STATUS_CLASSES};
+use crate::registry::{
+    Direction, Failure, Figures, GRPC_STATUSES, HTTP2_CODES, RouteFigures, STATUS_CLASSES,
+};
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -30,6 +32,8 @@ enum Values {
     Split(&'static [&'static str], fn(&RouteFigures) -> &[u64]),
     Latency,
     Refused,
+    /// Per value of one label; zeros are left out.
+    Codes(&'static [&'static str], fn(&Figures) -> &[u64]),
     /// Of each worker.
     Workers(fn(&Figures) -> &[u64]),
     Process(fn(&Figures) -> u64),
@@ -196,6 +200,13 @@ const FAMILIES: &[Family] = &[
         values: Values::Process(|figures| figures.proxy_headers_rejected),
     },
     Family {
+        name: "sinew_http2_connections_failed_total",
+        kind: Kind::Counter,
+        labels: &["code"],
+        help: "HTTP/2 connections of clients that the proxy ended for what the client did (floods, broken rules, silence), by the code of its GOAWAY.",
+        values: Values::Codes(&HTTP2_CODES, |figures| &figures.http2_ended),
+    },
+    Family {
         name: "sinew_label_overflows_total",
         kind: Kind::Counter,
         labels: &[],
@@ -250,6 +261,11 @@ impl Figures {
             Values::Workers(values) => {
                 for (i, value) in values(self).iter().enumerate() {
                     push_sample(out, name, &[("worker", &(i + 1).to_string())], *value);
+                }
+            }
+            Values::Codes(names, values) => {
+                for (value, count) in names.iter().zip(values(self)).filter(|(_, count)| **count > 0) {
+                    push_sample(out, name, &[(family.labels[0], value)], *count);
                 }
             }
             Values::Refused => {
@@ -357,6 +373,7 @@ pub fn document() -> String {
     let code = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let _ = writeln!(out, "\nValues of `status`: {}.", code(&STATUS_CLASSES));
     let _ = writeln!(out, "\nValues of `grpc_status`: {}.", code(&GRPC_STATUSES));
+    let _ = writeln!(out, "\nValues of `code`: {}.", code(&HTTP2_CODES[1..]));
     let _ = writeln!(out, "\nValues of `reason`: {}.", code(&FAILURE_REASONS));
     out
 }

@@ -124,6 +124,24 @@ pub(crate) const STATUS_CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx",
 pub(crate) const GRPC_STATUSES: [&str; 18] =
     ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", OTHER];
 
+/// Values of the label `code`: the error codes of HTTP/2 in their order (RFC 9113, 7).
+pub(crate) const HTTP2_CODES: [&str; 14] = [
+    "NO_ERROR",
+    "PROTOCOL_ERROR",
+    "INTERNAL_ERROR",
+    "FLOW_CONTROL_ERROR",
+    "SETTINGS_TIMEOUT",
+    "STREAM_CLOSED",
+    "FRAME_SIZE_ERROR",
+    "REFUSED_STREAM",
+    "CANCEL",
+    "COMPRESSION_ERROR",
+    "CONNECT_ERROR",
+    "ENHANCE_YOUR_CALM",
+    "INADEQUATE_SECURITY",
+    "HTTP_1_1_REQUIRED",
+];
+
 /// Everything about one route in one direction. Reached without a search: whoever compiles configuration keeps the
 /// `Arc`.
 #[derive(Debug, Default)]
@@ -232,10 +250,20 @@ pub struct ProcessMetrics {
     pub memory_max_bytes: Gauge,
     pub handshakes_failed: Counter,
     pub proxy_headers_rejected: Counter,
+    http2_ended: [Counter; HTTP2_CODES.len()],
     /// Revision that requests meet.
     pub revision: Gauge,
     /// Unix time at which the certificate ends, seconds.
     pub certificate_end_unix_seconds: Gauge,
+}
+
+impl ProcessMetrics {
+    /// A connection of HTTP/2 was ended for what its client has done, with this code in its GOAWAY.
+    pub fn count_http2_ended(&self, code: u32) {
+        if let Some(counter) = self.http2_ended.get(code as usize).filter(|_| code != 0) {
+            counter.increment();
+        }
+    }
 }
 
 /// How many labels a registry has room for; what comes later is counted under [`OTHER`].
@@ -322,6 +350,7 @@ impl Registry {
             memory_max_bytes: self.process.memory_max_bytes.get(),
             handshakes_failed: self.process.handshakes_failed.get(),
             proxy_headers_rejected: self.process.proxy_headers_rejected.get(),
+            http2_ended: std::array::from_fn(|i| self.process.http2_ended[i].get()),
             revision: self.process.revision.get(),
             certificate_end_unix_seconds: self.process.certificate_end_unix_seconds.get(),
         }
@@ -348,6 +377,7 @@ pub struct Figures {
     pub memory_max_bytes: u64,
     pub handshakes_failed: u64,
     pub proxy_headers_rejected: u64,
+    pub http2_ended: [u64; HTTP2_CODES.len()],
     pub revision: u64,
     pub certificate_end_unix_seconds: u64,
 }
@@ -390,6 +420,7 @@ impl Figures {
         self.memory_max_bytes = self.memory_max_bytes.max(other.memory_max_bytes);
         self.handshakes_failed += other.handshakes_failed;
         self.proxy_headers_rejected += other.proxy_headers_rejected;
+        self.http2_ended.iter_mut().zip(other.http2_ended).for_each(|(to, from)| *to += from);
         self.revision = match (self.revision, other.revision) {
             (0, known) | (known, 0) => known,
             // What all workers serve.

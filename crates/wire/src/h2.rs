@@ -129,8 +129,12 @@ pub enum Event {
     /// The peer broke a rule or a limit on the stream, which the engine has reset. It is over. `reject`: what the
     /// client of a proxy is answered if it has no answer yet; of a response always 502.
     Failed { stream: StreamKey, error: StreamError },
-    /// Server: a request that was answered or reset by the engine and never announced. For counting.
+    /// Server: a request that was reset by the engine and never announced. For counting.
     Refused { id: u32, reject: Reject },
+    /// Server: a request is over a limit, or asks for what nobody does: by its head, which was not announced, or by what
+    /// has come of its body. The driver answers it with `reject` unless it has an answer, and resets the stream; until then
+    /// the rest of its body goes on coming.
+    Rejected { stream: StreamKey, end: bool, reject: Reject },
     /// Client: the server says that it has done nothing for this request. It is over, and may be sent elsewhere.
     Unprocessed { stream: StreamKey },
     /// The peer takes no new streams (as a server), or opens none (as a client).

@@ -2,6 +2,7 @@
 //! something has come on either. Nothing waits in here; who has to be connected first is, by [`reach`], a task of its own.
 
 mod answer;
+mod rejected;
 mod request;
 
 use std::cell::RefCell;
@@ -13,11 +14,12 @@ use std::time::Duration;
 
 use sinew_telemetry::{InFlight, Outcome, RouteMetrics};
 use sinew_wire::h2::{ErrorCode, Heads, StreamKey};
-use sinew_wire::head::{Reject, RequestEdits, RequestHead, ResponseHead, Span};
+use sinew_wire::head::{RequestEdits, RequestHead, ResponseHead, Span};
 use sinew_wire::websocket::{KEY_FIELD, is_key, is_websocket};
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
+pub use self::rejected::{begin_rejected, count_refused};
 use super::end::End;
 pub use super::exchanges::Ticket;
 use super::link::Link;
@@ -125,14 +127,6 @@ pub fn begin(flow: &Flow, link: &Rc<Link>, key: StreamKey, heads: &mut Heads, en
         Ok(plan) => exchange.depart(worker, ticket, plan),
         Err(failure) => exchange.fail(failure),
     });
-}
-
-/// A request that the engine has answered or reset.
-pub fn count_refused(flow: &Flow, reject: Reject) {
-    let failure = Failure::Rejected(reject);
-    if let Ok((_, metrics)) = flow.route(&flow.worker.snapshot()) {
-        metrics.count(Outcome::Failed { failure: failure.label(), status: Some(failure.status()) });
-    }
 }
 
 /// Lets an exchange take a step, and does what follows. False: it is over.
@@ -316,6 +310,9 @@ impl Exchange {
     }
 
     fn open(&mut self, ticket: Ticket, link: Rc<Link>, load: Option<Load>) -> Step {
+        if self.outcome.is_some() {
+            return Step::GoesOn; // it was answered while it was reaching
+        }
         let Some(Departing { head, bytes, plan: Some(plan) }) = &self.departing else {
             return self.fail(Failure::UpstreamGone);
         };
@@ -355,6 +352,9 @@ impl Exchange {
     }
 
     pub fn client_gone(&mut self, code: ErrorCode) -> Step {
+        if self.outcome.is_some() {
+            return Step::Over; // it has been told, as far as it wanted to know
+        }
         self.code = code;
         self.outcome = Some(Outcome::Failed { failure: Failure::ClientGone.label(), status: None });
         Step::Over
@@ -403,7 +403,15 @@ impl Exchange {
 
     /// It speaks the other version alone, so it has done nothing for the request.
     pub fn upstream_speaks_another(&mut self, failure: Failure) -> Step {
-        if self.may_repeat() { self.again(failure) } else { self.fail(failure) }
+        // It would be asked the same again.
+        let is_final = failure == Failure::NotHttp2 && self.target.wants_http2(&self.snapshot);
+        if self.may_repeat() && !is_final { self.again(failure) } else { self.fail(failure) }
+    }
+
+    /// It has ended its connection in order, before its SETTINGS. That may be one that is about to stop, so that others
+    /// are tried; where all do, it is how a server ends that takes the preface for a malformed request.
+    pub fn upstream_silent(&mut self) -> Step {
+        if self.may_repeat() { self.again(Failure::NotHttp2) } else { self.fail(Failure::UpstreamGone) }
     }
 
     /// Nothing has reached an application for sure, or twice is as good as once; and all of it is still here.
@@ -543,6 +551,8 @@ impl Exchange {
         match outcome {
             // How long a tunnel lives says nothing about latency.
             Outcome::Answered { .. } if self.is_tunnel => self.metrics.count(outcome),
+            // Nor does one that was never sent anywhere.
+            _ if self.departing.is_none() && self.status == 0 => self.metrics.count(outcome),
             _ => self.metrics.record(outcome, self.began.elapsed()),
         }
     }

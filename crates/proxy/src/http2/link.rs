@@ -1,6 +1,8 @@
 //! One HTTP/2 connection, to a client or to an upstream: its engine, which everybody on the worker may send on, and the
 //! driver, which alone reads and writes. Who sends wakes the driver; it writes once for all of them.
 
+mod times;
+
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
 use std::io;
@@ -15,9 +17,11 @@ use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::times::Times;
 use super::exchange::{self, Step, Ticket};
 use super::links::Needs;
 use crate::connection::Connection;
+use crate::detection::begins_with_settings;
 use crate::failure::Failure;
 use crate::flow::Flow;
 use crate::timer::Timer;
@@ -230,29 +234,12 @@ pub struct Driver<'a> {
     ending: Option<End>,
     /// What was written may still be in the stream.
     is_unflushed: bool,
-    /// What the peer said first was HTTP/1.1.
-    is_http1: bool,
+    /// What the upstream said first was not HTTP/2; or it has ended in order before it said anything.
+    is_other: bool,
+    is_silent: bool,
     asks_for_life: bool,
     /// The client has ended its side.
     is_half: bool,
-}
-
-struct Times {
-    idle_max: Duration,
-    header_max: Duration,
-    began: Instant,
-    /// When somebody looked at the time, and until when what floods are measured by is refilled.
-    ticked: Instant,
-    refilled: Instant,
-    /// No stream is open since then.
-    idle_since: Instant,
-    /// The peer's last bytes; whether it was asked for more since.
-    heard: Instant,
-    has_asked: bool,
-    /// A frame, or a head of several, has begun and not ended.
-    partial_since: Option<Instant>,
-    /// We have said that we leave.
-    leaving_since: Option<Instant>,
 }
 
 impl<'a> Driver<'a> {
@@ -265,36 +252,29 @@ impl<'a> Driver<'a> {
         idle_max: Duration,
     ) -> Self {
         let header_max = worker.snapshot().limits.header_timeout;
-        let now = Instant::now();
-        let times = Times {
-            idle_max,
-            header_max,
-            began: now,
-            ticked: now,
-            refilled: now,
-            idle_since: now,
-            heard: now,
-            has_asked: false,
-            partial_since: None,
-            leaving_since: None,
-        };
         Self {
             worker,
             flow,
             link,
             connection,
-            times,
+            times: Times::new(Instant::now(), idle_max, header_max),
             ending: None,
             is_unflushed: false,
-            is_http1: false,
+            is_other: false,
+            is_silent: false,
             asks_for_life: false,
             is_half: false,
         }
     }
 
-    /// Whether the peer's first word was one of HTTP/1.1.
-    pub fn is_http1(&self) -> bool {
-        self.is_http1
+    /// Whether the upstream's first word was not one of HTTP/2.
+    pub fn is_other(&self) -> bool {
+        self.is_other
+    }
+
+    /// It has spoken HTTP/2 on another connection: that this one has ended in order says nothing about it.
+    pub fn is_known(&mut self) {
+        self.is_silent = false;
     }
 
     /// Whether the peer has to answer when it has been silent.
@@ -383,7 +363,12 @@ impl<'a> Driver<'a> {
                     self.ended_its_side(now);
                     return Ok(());
                 }
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Poll::Ready(Ok(0)) => {
+                    let is_empty = self.connection.input.is_empty();
+                    self.is_other = self.lacks_settings() && !is_empty;
+                    self.is_silent = self.lacks_settings() && is_empty;
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
                 Poll::Ready(Err(error)) => return Err(error),
             }
         }
@@ -432,8 +417,7 @@ impl<'a> Driver<'a> {
         // What is left otherwise waits for our next turn, not for the peer.
         let needs_more = received.unwrap_or(true);
         if received.is_err() {
-            let is_unknown = !self.link.state().engine.has_peer_settings();
-            self.is_http1 = is_unknown && data.starts_with(b"HTTP/1.");
+            self.is_other = self.lacks_settings() && !begins_with_settings(data);
             self.ending = Some(End::Malformed);
             at = data.len();
         }
@@ -446,6 +430,11 @@ impl<'a> Driver<'a> {
             Some(since) if is_partial && !is_another => Some(since),
             _ => is_partial.then_some(now),
         };
+    }
+
+    /// Of an upstream: its SETTINGS, the first that it has to say (RFC 9113, 3.4), have not come.
+    fn lacks_settings(&self) -> bool {
+        self.flow.is_none() && !self.link.state().engine.has_peer_settings()
     }
 
     fn on_event(&self, event: Event, data: &[u8], heads: &mut Heads, now: Instant) {
@@ -487,6 +476,12 @@ impl<'a> Driver<'a> {
                     Role::Server => exchange.client_malformed(),
                     Role::Client => exchange.upstream_malformed(),
                 });
+            }
+            Event::Rejected { stream, end, reject } => {
+                let is_known = self.step(stream, |exchange| exchange.client_rejected(reject));
+                if let Some(flow) = self.flow.filter(|_| !is_known) {
+                    exchange::begin_rejected(flow, self.link, stream, heads, end, reject);
+                }
             }
             Event::Unprocessed { stream } => {
                 self.step(stream, |exchange| exchange.upstream_reset(ErrorCode::REFUSED_STREAM));
@@ -648,11 +643,16 @@ impl<'a> Driver<'a> {
     /// The connection is over, and with it every exchange on it. Those of an upstream may go on elsewhere.
     pub fn end_exchanges(&mut self) {
         let role = self.link.state().engine.role();
-        let is_http1 = self.is_http1;
+        let (is_other, is_silent) = (self.is_other, self.is_silent);
+        // What an upstream speaks is found out like this, too.
+        if let Some(failure) = self.link.state().engine.failure().filter(|_| self.flow.is_some()) {
+            self.worker.registry.process.count_http2_ended(failure.code.0);
+        }
         for ticket in self.take_tickets() {
             exchange::step(self.worker, ticket, |exchange| match role {
                 Role::Server => exchange.client_gone(ErrorCode::CANCEL),
-                Role::Client if is_http1 => exchange.upstream_speaks_another(Failure::NotHttp2),
+                Role::Client if is_other => exchange.upstream_speaks_another(Failure::NotHttp2),
+                Role::Client if is_silent => exchange.upstream_silent(),
                 Role::Client => exchange.upstream_gone(),
             });
         }

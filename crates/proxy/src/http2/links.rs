@@ -202,8 +202,14 @@ async fn drive(
     driver.asks_for_life(is_hop);
     let end = poll_fn(|cx| driver.poll(cx, &mut timer)).await;
     links.remove(&link);
-    if driver.is_http1() {
+    if driver.is_other() && !is_hop {
         links.spoken.found_http1_only();
+    }
+    if is_hop || links.spoken.speaks_http2() {
+        driver.is_known();
+    }
+    if link.state().engine.has_peer_settings() {
+        links.spoken.found_http2();
     }
     driver.end_exchanges();
     drop(driver);

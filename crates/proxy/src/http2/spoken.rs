@@ -61,6 +61,10 @@ impl Spoken {
         self.found_at.set(None);
     }
 
+    pub fn speaks_http2(&self) -> bool {
+        self.http2.get() == Some(true)
+    }
+
     pub fn lacks_http2(&self) -> bool {
         self.http2.get() == Some(false)
     }

@@ -178,6 +178,36 @@ async fn a_wrong_declaration_is_named() {
 }
 
 #[tokio::test]
+async fn whatever_answers_the_preface_otherwise_is_named() {
+    in_mesh(async {
+        for (words, retries) in
+            [(&b"<!DOCTYPE html>\n<p>Bad request version"[..], 0), (b"400\n", 0), (b"", 2)]
+        {
+            let address = application(move |mut stream, _| async move {
+                let mut preface = [0; 24];
+                stream.read_exact(&mut preface).await.unwrap();
+                stream.write_all(words).await.unwrap();
+                stream.shutdown().await.unwrap();
+                let mut rest = Vec::new();
+                let _ = stream.read_to_end(&mut rest).await;
+            })
+            .await;
+            let declare = |config: &mut sinew_spec::proxy::ProxyConfig| {
+                config.inbound.as_mut().unwrap().protocols.insert(address.port(), Protocol::Http2);
+            };
+            let mesh = Pair::with(address, |_| {}, declare).await;
+            let answer = mesh.web.call("GET / HTTP/1.1\r\nhost: orders\r\n\r\n").await;
+            assert!(answer.contains("\r\nx-sinew-reason: not-http2\r\n"), "{answer}");
+            assert_eq!(status(&answer), 502);
+            let metrics = mesh.orders.admin("/metrics").await;
+            let sample = metrics.lines().find(|line| line.starts_with("sinew_request_retries_total{"));
+            assert!(sample.unwrap().ends_with(&format!(" {retries}")), "{words:?} {metrics}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn bodies_stream_both_ways_with_their_trailers() {
     in_mesh(async {
         let address = http1_by_head(|mut stream, head| async move {

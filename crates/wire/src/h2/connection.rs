@@ -257,6 +257,11 @@ impl Connection {
         self.fail(connection_error(code, reason));
     }
 
+    /// Why it was ended from here, if it was.
+    pub const fn failure(&self) -> Option<ConnectionError> {
+        self.failed
+    }
+
     pub(super) fn fail(&mut self, error: ConnectionError) {
         if self.failed.is_none() {
             self.failed = Some(error);

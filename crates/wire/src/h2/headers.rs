@@ -155,10 +155,7 @@ impl Connection {
                 self.reset_provoked(id, ErrorCode::PROTOCOL_ERROR)?;
                 return Ok(Some(Event::Refused { id, reject: Reject::bad(reason) }));
             }
-            Err(Refusal::Answer(reject)) => {
-                self.answer(id, end, reject, heads.is_grpc())?;
-                return Ok(Some(Event::Refused { id, reject }));
-            }
+            Err(Refusal::Answer(reject)) => return self.rejected(id, end, reject, heads).map(Some),
         }
         let head = &heads.request;
         let recv = if end { Side::Closed } else { Side::Body };
@@ -174,30 +171,25 @@ impl Connection {
         Ok(Some(Event::Request { stream, end }))
     }
 
-    /// An answer without a body to a request that is never announced. A gRPC call is told by trailers alone.
-    fn answer(&mut self, id: u32, end: bool, reject: Reject, is_grpc: bool) -> Result<(), ConnectionError> {
-        const RESOURCE_EXHAUSTED: &[u8] = b"8";
-        const INTERNAL: &[u8] = b"13";
-        let before = self.out.len();
-        self.push_head(id, true, |encoder, out| {
-            if !is_grpc {
-                encoder.status(reject.status, out);
-                return encoder.field(b"content-length", b"0", false, out);
-            }
-            let status = if matches!(reject.status, 413 | 431) { RESOURCE_EXHAUSTED } else { INTERNAL };
-            encoder.status(200, out);
-            encoder.field(b"content-type", b"application/grpc", false, out);
-            encoder.field(b"grpc-status", status, false, out);
-            encoder.field(b"grpc-message", reject.reason.as_bytes(), false, out);
-        });
-        self.note_provoked(self.out.len() - before)?;
-        if end {
-            self.past.note(id, Ended::ByPeer);
-            return Ok(());
+    /// A request that is to be answered and goes nowhere. All of its body is taken, as far as the driver lets it come.
+    fn rejected(
+        &mut self,
+        id: u32,
+        end: bool,
+        reject: Reject,
+        heads: &Heads,
+    ) -> Result<Event, ConnectionError> {
+        if !end {
+            // RFC 9113, 8.1: the rest is not wanted, so that a reset follows.
+            self.budget.spend(Flood::Reset)?;
         }
-        // RFC 9113, 8.1: the rest is not wanted.
-        self.past.note(id, Ended::ByUs);
-        self.reset_provoked(id, ErrorCode::NO_ERROR)
+        let is_head = heads.list.pseudo.method.is_some_and(|method| method.of(heads.bytes()) == b"HEAD");
+        let recv = if end { Side::Closed } else { Side::Body };
+        let stream = self.insert(id, recv, is_head, false);
+        if let Some(state) = self.streams.get(stream) {
+            state.recv_left = u64::MAX;
+        }
+        Ok(Event::Rejected { stream, end, reject })
     }
 
     fn response(&mut self, key: StreamKey, end: bool, heads: &mut Heads) -> Result<Event, ConnectionError> {

@@ -26,8 +26,8 @@ impl Heads {
         &self.list.bytes
     }
 
-    /// Whether a request that is refused is a gRPC call, as far as it was kept.
-    pub(super) fn is_grpc(&self) -> bool {
+    /// Whether the request that [`super::Event::Rejected`] has just named by its head is a gRPC call, as far as it was kept.
+    pub fn is_grpc(&self) -> bool {
         let is_taken = !self.list.is_too_large;
         let fields = if is_taken { &self.request.fields } else { &self.list.fields };
         self.list.is_grpc

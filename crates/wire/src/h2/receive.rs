@@ -9,6 +9,7 @@ use super::frame::{FrameHeader, HEADER_BYTES, PAYLOAD_BYTES_MAX, PREFACE, flag, 
 use super::heads::Heads;
 use super::streams::{Ended, Side};
 use super::{Event, StreamKey};
+use crate::head::Reject;
 
 /// What the next byte belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,10 +192,15 @@ impl Connection {
             self.skip(header.len, length + padding_left);
             return Ok(None);
         };
-        if let Err(error) = self.check_data(key, header.len, length, end) {
-            self.skip(header.len, length + padding_left);
-            return self.fail_stream(key, error).map(Some);
-        }
+        let rejected = match self.check_data(key, header.len, length, end) {
+            Ok(()) => None,
+            // Those bytes are still handed out: windows that stay shut would keep a client from reading its answer.
+            Err(error) if error.status == 413 && self.role == Role::Server => Some(self.overrun(key)?),
+            Err(error) => {
+                self.skip(header.len, length + padding_left);
+                return self.fail_stream(key, error).map(Some);
+            }
+        };
         if padding > 0 {
             self.take(padding as u32);
             if let Some(stream) = self.streams.get(key) {
@@ -202,7 +208,16 @@ impl Connection {
             }
         }
         self.receiving = Receiving::Data { stream: key, left: length, padding: padding_left, end };
-        Ok(None)
+        Ok(rejected)
+    }
+
+    /// A request's body is longer than any may be, as its head has not said. From here on all of it is taken.
+    fn overrun(&mut self, key: StreamKey) -> Result<Event, ConnectionError> {
+        self.budget.spend(Flood::Reset)?;
+        if let Some(stream) = self.streams.get(key) {
+            stream.recv_left = u64::MAX;
+        }
+        Ok(Event::Rejected { stream: key, end: false, reject: Reject::new(413, "body too large") })
     }
 
     fn check_data(

@@ -180,6 +180,12 @@ impl End {
             Event::Failed { stream, error } => {
                 format!("{} failed {} {}\n", stream.id, error.status, error.reason)
             }
+            // As a driver answers.
+            Event::Rejected { stream, end, reject } => {
+                let _ = self.connection.send_local_response(stream, reject.status, &[], "text/plain", b"");
+                self.connection.reset(stream, ErrorCode::NO_ERROR);
+                format!("{} rejected {} {}{}\n", stream.id, reject.status, reject.reason, mark(end))
+            }
             Event::Refused { id, reject } => format!("{id} refused {} {}\n", reject.status, reject.reason),
             Event::Unprocessed { stream } => format!("{} unprocessed\n", stream.id),
             Event::GoAway { code } => format!("goaway {code:?}\n"),

@@ -20,6 +20,10 @@ const REPLAY_BYTES_MAX: usize = 16 * 1024;
 impl Exchange {
     /// To an upstream that speaks HTTP/1.1.
     pub fn open_http1(&mut self, worker: &Worker, single: &Rc<Single>, load: Option<Load>) -> Step {
+        if self.outcome.is_some() {
+            single.state().leave(); // it was answered while it was reaching
+            return Step::GoesOn;
+        }
         let is_whole = self.request.is_kept() && self.request.is_ended() && !self.request.has_trailers();
         let length = self.request.len() as u64;
         let (timeout, is_tunnel) = (self.timeout_left(), self.is_tunnel);

@@ -166,8 +166,8 @@ class Client:
                 return
             if kind == HEADERS and at == stream:
                 assert not is_ok(payload), f'served; seen {shown(self.seen)}'
-                if flags & END_STREAM:
-                    return
+            if kind in (HEADERS, DATA) and at == stream and flags & END_STREAM:
+                return
 
 def is_ok(payload):
     """`:status 200` is index 8."""

@@ -461,7 +461,7 @@ fn s8_6_expectations_and_interim_answers() {
     assert!(server.heads.request.expect_continue);
     check_server(
         &[head(1, true, &with(&GET, &[("expect", "tea")]))],
-        "1 refused 417 unknown expectation
+        "1 rejected 417 unknown expectation.
          <1 :status: 417|content-length: 0|.",
     );
 }
