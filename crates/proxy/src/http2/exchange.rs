@@ -19,6 +19,7 @@ use sinew_wire::websocket::{KEY_FIELD, is_key, is_websocket};
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
+use self::rejected::Lingering;
 pub use self::rejected::{begin_rejected, count_refused};
 use super::end::End;
 pub use super::exchanges::Ticket;
@@ -79,6 +80,8 @@ pub struct Exchange {
     moved_at: Instant,
     /// Unless it is the upstream's answer.
     outcome: Option<Outcome>,
+    /// The client has its whole answer, of the proxy's own, and is still sending.
+    lingering: Option<Lingering>,
     /// What the streams are told that are not over by then.
     code: ErrorCode,
 }
@@ -261,6 +264,7 @@ impl Exchange {
             began: now,
             moved_at: now,
             outcome: None,
+            lingering: None,
             code: ErrorCode::CANCEL,
         }
     }
@@ -362,6 +366,9 @@ impl Exchange {
 
     /// It broke a rule or a limit on the stream; the engine has reset it.
     pub fn client_malformed(&mut self) -> Step {
+        if self.lingering.is_some() {
+            return Step::Over;
+        }
         let failure = sinew_telemetry::Failure::ClientMalformed;
         self.outcome = Some(Outcome::Failed { failure, status: None });
         Step::Over
@@ -442,6 +449,9 @@ impl Exchange {
 
     /// There is no answer of the upstream's: the proxy answers itself, where the client has not seen a head yet.
     pub fn fail(&mut self, failure: Failure) -> Step {
+        if self.lingering.is_some() {
+            return Step::GoesOn;
+        }
         self.target.blame(self.load.as_ref(), failure);
         self.leave_upstream();
         self.deadline = None;
@@ -485,6 +495,9 @@ impl Exchange {
     /// Nothing may stand still for too long. A gRPC call has the patience of TCP, as its streams live long by design, and
     /// the deadline that its caller has named.
     fn look_at_the_time(&mut self, now: Instant) -> Step {
+        if let Some(lingering) = &self.lingering {
+            return lingering.at(now);
+        }
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             return self.fail(Failure::Deadline);
         }

@@ -37,6 +37,26 @@ async fn a_body_without_a_length_that_is_too_large_is_answered() {
 }
 
 #[tokio::test]
+async fn the_rest_is_read_for_a_while_and_given_up_then() {
+    in_mesh(async {
+        let mesh = mesh().await;
+        let mut client = mesh.web.dial().await;
+        client.write_all(&[start(&[]), post(1), frame(DATA, 0, 1, &[0; 1001])].concat()).await.unwrap();
+        let mut reader = Reader::default();
+        loop {
+            let frame = reader.next(&mut client).await.expect("it is answered");
+            assert_ne!(frame.kind, RST_STREAM, "not yet");
+            if frame.stream == 1 && frame.flags & END_STREAM != 0 && frame.kind == DATA {
+                break;
+            }
+        }
+        // A second or two, where nothing comes.
+        assert_eq!(reader.code(&mut client, RST_STREAM).await, NO_ERROR);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_the_engine_refuses_is_answered_in_words() {
     in_mesh(async {
         let mesh = mesh().await;

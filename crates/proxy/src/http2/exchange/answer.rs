@@ -162,7 +162,7 @@ impl Exchange {
         if let Some(upstream) = self.upstream.as_ref().filter(|_| count > 0) {
             upstream.consumed(count);
         }
-        if self.answer.is_done() { Step::Over } else { Step::GoesOn }
+        if self.answer.is_done() { self.answered(Instant::now()) } else { Step::GoesOn }
     }
 }
 

@@ -48,6 +48,11 @@ impl Exchange {
     /// Bytes of the client's.
     pub fn request_came(&mut self, data: &[u8], end: bool, now: Instant) -> Step {
         self.metrics.sent_bytes.add(data.len() as u64);
+        if self.lingering.is_some() {
+            self.request.push(data, end);
+            self.client.consumed(data.len());
+            return self.drained(data.len(), now);
+        }
         self.body_bytes += data.len();
         if end || self.is_tunnel || self.body_bytes >= BODY_BYTES_MIN {
             self.body_bytes = 0;
@@ -71,6 +76,9 @@ impl Exchange {
         trailers: impl Iterator<Item = (&'a [u8], &'a [u8])>,
         now: Instant,
     ) -> Step {
+        if self.lingering.is_some() {
+            return Step::Over;
+        }
         self.moved_at = now;
         let passed = match &self.upstream {
             Some(upstream) => upstream.send(|to| self.request.pass_trailers(trailers, to)),
