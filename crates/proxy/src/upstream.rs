@@ -334,8 +334,8 @@ async fn reach_application(
         pool::Way::Idle(connection) => (connection, true),
         pool::Way::Dial(turn) => {
             // Boxed: most requests find an idle connection, and need no room for this.
-            let dialed = turn.spend(dial_application(worker, snapshot, application, deadline));
-            let stream = Box::pin(dialed).await?;
+            let dialed = Box::pin(dial_application(worker, snapshot, application, deadline));
+            let stream = Box::pin(turn.spend(dialed)).await?;
             (Connection::new(stream, snapshot.limits.wire.head_bytes_max), false)
         }
     };
@@ -359,7 +359,7 @@ async fn reach_endpoint(
         pool::Way::Idle(connection) => return Ok((slot, connection, true)),
         pool::Way::Dial(turn) => turn,
     };
-    let dialed = dial_hop(worker, snapshot, destination, endpoint, port, Alpn::Http, deadline);
+    let dialed = Box::pin(dial_hop(worker, snapshot, destination, endpoint, port, Alpn::Http, deadline));
     let stream = Box::pin(turn.spend(dialed)).await?;
     endpoint.recovered(Instant::now());
     Ok((slot, Connection::new(stream, snapshot.limits.wire.head_bytes_max), false))

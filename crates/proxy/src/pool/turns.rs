@@ -99,7 +99,7 @@ impl Pool {
 }
 
 impl Turn {
-    /// Makes a connection. One that takes long does not count any more.
+    /// Makes a connection. One that takes long does not count any more. `dial` had better be small: it is held twice.
     pub async fn spend<T>(self, dial: impl Future<Output = T>) -> T {
         let mut dial = pin!(dial);
         if let Ok(done) = timeout(TURN_TIME_MAX, dial.as_mut()).await {
