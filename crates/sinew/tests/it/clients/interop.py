@@ -223,14 +223,15 @@ custom_metadata('none', )
 
 @case
 def metadata_over_the_limit():
-    CALLS = Calls()
     for size in 70000, 150000, 16 << 20:
+        CALLS = Calls()
         code, details = failed(lambda: CALLS.unary('Unary', message(), metadata=[('x-large', 'y' * size)]))
         # More than a list may have; more than is looked at ends the connection.
         is_((code, details), (CODE.RESOURCE_EXHAUSTED, 'head too large') if size < 80000 else (code, details))
         assert code in (CODE.RESOURCE_EXHAUSTED, CODE.UNAVAILABLE), (size, code, details)
         print(f'{size} bytes of metadata: {code.name}: {details[:200]}')
-        is_(CALLS.unary('Empty')[0], b'')
+        # Where the connection ends, a next call of the same client may still begin on it.
+        is_(Calls().unary('Empty')[0], b'')
 
 @case
 def more_fields_than_may_be():
