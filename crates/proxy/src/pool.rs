@@ -73,8 +73,8 @@ impl Pool {
     }
 
     /// The right to a connection, and an idle one if there is any; else the caller dials. Waits until `deadline` when
-    /// all are in use, or as many as may be are being made. `is_harmless`: the request can be sent again if the connection turns out to have ended, so that the
-    /// kernel is not asked.
+    /// all are in use, or as many as may be are being made. `is_harmless`: the request can be sent again if the connection
+    /// turns out to have ended, so that the kernel is not asked.
     pub async fn checkout(
         self: &Rc<Self>,
         now: Instant,
