@@ -15,7 +15,7 @@ pub use counter::{Counter, Gauge, SharedGauge};
 pub use histogram::{Histogram, Latency, difference, merge, quantile_us};
 pub use prometheus::{CONTENT_TYPE, document};
 pub use registry::{
-    Cardinality, Direction, Failure, Figures, InFlight, OTHER, Outcome, ProcessMetrics, Registry,
-    RouteFigures, RouteMetrics,
+    Cardinality, Direction, Failure, Figures, HTTP2_CODES, InFlight, OTHER, Outcome, ProcessMetrics,
+    Registry, RouteFigures, RouteMetrics,
 };
 pub use traffic::Window;

@@ -125,7 +125,7 @@ pub(crate) const GRPC_STATUSES: [&str; 18] =
     ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", OTHER];
 
 /// Values of the label `code`: the error codes of HTTP/2 in their order (RFC 9113, 7).
-pub(crate) const HTTP2_CODES: [&str; 14] = [
+pub const HTTP2_CODES: [&str; 14] = [
     "NO_ERROR",
     "PROTOCOL_ERROR",
     "INTERNAL_ERROR",

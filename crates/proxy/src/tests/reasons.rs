@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use sinew_telemetry::HTTP2_CODES;
 use sinew_wire::h1::Reject;
+use sinew_wire::h2::ErrorCode;
 
 use crate::failure::{CONNECT_FAILED, Failure};
 
@@ -59,4 +61,13 @@ fn the_page_names_every_reason() {
         row.starts_with(&format!("| `{reason}` | 400, ")) && row.contains(&format!("| `{label}` |"))
     };
     assert!(rows.iter().any(is_it), "{rows:?}");
+}
+
+/// Metrics know no engine, so they have names of their own.
+#[test]
+fn the_codes_of_metrics_are_those_of_the_engine() {
+    for (code, name) in (0..).zip(HTTP2_CODES) {
+        assert_eq!(ErrorCode(code).as_str(), name);
+    }
+    assert_eq!(ErrorCode(HTTP2_CODES.len() as u32).as_str(), "_other", "metrics have them all");
 }
